@@ -1,0 +1,170 @@
+//! The KV service.
+//!
+//! Reads of single keys are served on the connection's own thread; whatever walks a range goes to the blocking pool, because it may wait for
+//! the disk and counts keys without bound.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::stream;
+use garboard_mvcc as mvcc;
+use garboard_mvcc::Store;
+use garboard_mvcc::validate;
+use garboard_node::Node;
+use garboard_proto::etcdserverpb as pb;
+use garboard_proto::etcdserverpb::kv_server::Kv;
+use garboard_proto::etcdserverpb::request_op;
+use garboard_proto::raft::Command;
+use garboard_proto::raft::command::Op;
+use garboard_runtime::spawn;
+use tonic::Request;
+use tonic::Response;
+
+use crate::status;
+use crate::status::Status;
+
+/// KV, as etcd serves it.
+pub struct KvService {
+    pub node: Node,
+    pub txn_ops_max: usize,
+}
+
+type RangeStreamAnswer = Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, tonic::Status>> + Send>>;
+
+impl KvService {
+    fn fill(&self, header: &mut Option<pb::ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(self.node.header(revision));
+    }
+
+    async fn linearize(&self, serializable: bool) -> Result<(), Status> {
+        if !serializable {
+            self.node.linearizable_read().await?;
+        }
+        Ok(())
+    }
+
+    async fn propose(&self, op: Op) -> Result<mvcc::Response, Status> {
+        Ok(self.node.propose(Command { op: Some(op) }).await?)
+    }
+
+    async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        self.linearize(validate::is_serializable(&request)).await?;
+        if single_keys_only(&request) {
+            return Ok(self.node.store().read_txn(&request)?);
+        }
+        blocking(self.node.store(), move |store| store.read_txn(&request)).await
+    }
+}
+
+/// Runs a read that may take long where nothing waits behind it.
+async fn blocking<T: Send + 'static>(
+    store: &Arc<Store>,
+    read: impl FnOnce(&Arc<Store>) -> Result<T, mvcc::Error> + Send + 'static,
+) -> Result<T, Status> {
+    let store = Arc::clone(store);
+    Ok(spawn::blocking(move || read(&store)).await.map_err(|_| status::STOPPED)??)
+}
+
+fn single_keys_only(request: &pb::TxnRequest) -> bool {
+    let single = |op: &pb::RequestOp| match &op.request {
+        Some(request_op::Request::RequestRange(range)) => range.range_end.is_empty(),
+        _ => false,
+    };
+    request.compare.iter().all(|compare| compare.range_end.is_empty())
+        && request.success.iter().chain(&request.failure).all(single)
+}
+
+fn unexpected() -> Status {
+    Status::fixed(tonic::Code::Internal, "the state machine gave another command's answer")
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, tonic::Status> {
+        let request = request.into_inner();
+        validate::range(&request).map_err(Status::from)?;
+        self.linearize(request.serializable).await?;
+        let mut answer = if request.range_end.is_empty() {
+            self.node.store().range(&request).map_err(Status::from)?
+        } else {
+            blocking(self.node.store(), move |store| store.range(&request)).await?
+        };
+        self.fill(&mut answer.header);
+        Ok(Response::new(answer))
+    }
+
+    type RangeStreamStream = RangeStreamAnswer;
+
+    async fn range_stream(&self, request: Request<pb::RangeRequest>) -> Result<Response<RangeStreamAnswer>, tonic::Status> {
+        let request = request.into_inner();
+        validate::range_stream(&request).map_err(Status::from)?;
+        self.linearize(request.serializable).await?;
+        let chunk_bytes = self.node.max_request_bytes();
+        let source = blocking(self.node.store(), move |store| store.range_stream(&request, chunk_bytes)).await?;
+        let node = self.node.clone();
+        let chunks = stream::unfold(Some((source, node)), |state| async {
+            let (mut source, node) = state?;
+            let read = spawn::blocking(move || {
+                let chunk = source.next_chunk();
+                (chunk, source)
+            });
+            let Ok((chunk, source)) = read.await else { return Some((Err(status::STOPPED.into()), None)) };
+            match chunk? {
+                Ok(mut chunk) => {
+                    if let Some(header) = &mut chunk.header {
+                        *header = node.header(header.revision);
+                    }
+                    Some((Ok(pb::RangeStreamResponse { range_response: Some(chunk) }), Some((source, node))))
+                }
+                Err(error) => Some((Err(Status::from(error).into()), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, tonic::Status> {
+        let request = request.into_inner();
+        validate::put(&request).map_err(Status::from)?;
+        let mvcc::Response::Put(mut answer) = self.propose(Op::Put(request)).await? else { return Err(unexpected().into()) };
+        self.fill(&mut answer.header);
+        Ok(Response::new(answer))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, tonic::Status> {
+        let request = request.into_inner();
+        validate::delete_range(&request).map_err(Status::from)?;
+        let mvcc::Response::DeleteRange(mut answer) = self.propose(Op::DeleteRange(request)).await? else {
+            return Err(unexpected().into());
+        };
+        self.fill(&mut answer.header);
+        Ok(Response::new(answer))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, tonic::Status> {
+        let request = request.into_inner();
+        validate::txn(&request, self.txn_ops_max).map_err(Status::from)?;
+        let mut answer = if validate::is_read_only(&request) {
+            self.read_txn(request).await?
+        } else {
+            match self.propose(Op::Txn(request)).await? {
+                mvcc::Response::Txn(answer) => answer,
+                _ => return Err(unexpected().into()),
+            }
+        };
+        self.fill(&mut answer.header);
+        Ok(Response::new(answer))
+    }
+
+    async fn compact(&self, request: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, tonic::Status> {
+        let mvcc::Response::Compaction(mut answer) = self.propose(Op::Compaction(request.into_inner())).await? else {
+            return Err(unexpected().into());
+        };
+        self.fill(&mut answer.header);
+        Ok(Response::new(answer))
+    }
+}

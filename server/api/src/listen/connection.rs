@@ -1,0 +1,134 @@
+//! One connection from its handshake to its end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use garboard_runtime::clock;
+use garboard_runtime::spawn;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::listen::Entrance;
+use crate::listen::Handler;
+use crate::listen::Limits;
+use crate::listen::peer::Identity;
+use crate::listen::peer::Peer;
+use crate::listen::transport::Socket;
+use crate::listen::transport::Transport;
+use crate::listen::wire::Version;
+use crate::listen::wire::Wire;
+
+/// Runs the HTTP stack's tasks on the runtime of the connection.
+#[derive(Clone)]
+struct Tasks;
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(spawn::task(future));
+    }
+}
+
+/// Serves the connection until either side ends it; after `stop` turns true only the calls already open.
+///
+/// # Errors
+/// What ended the connection other than its peer's will.
+pub async fn serve<H: Handler>(
+    socket: Socket,
+    remote: String,
+    entrance: &Entrance,
+    limits: &Limits,
+    handler: Arc<H>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let opened = clock::timeout(limits.handshake_timeout, open(socket, remote, entrance)).await;
+    let Some((mut wire, peer, version)) = opened.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
+    if version == Version::Http2 {
+        wire.watch(Arc::clone(&peer), limits.keepalive_min_time);
+    }
+    let io = TokioIo::new(wire);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handler = Arc::clone(&handler);
+        let peer = Arc::clone(&peer);
+        async move {
+            let open = peer.open_stream();
+            Ok::<_, Infallible>(handler.handle(request, peer).await.map(|body| body.on(open)))
+        }
+    });
+    match version {
+        Version::Http2 => {
+            let connection = http2(limits).serve_connection(io, service);
+            drive(connection, stop, |connection| connection.graceful_shutdown()).await
+        }
+        Version::Http1 => {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
+            builder.max_buf_size(limits.header_bytes as usize);
+            let connection = builder.serve_connection(io, service);
+            drive(connection, stop, |connection| connection.graceful_shutdown()).await
+        }
+    }
+}
+
+async fn open(socket: Socket, remote: String, entrance: &Entrance) -> io::Result<Option<(Wire, Arc<Peer>, Version)>> {
+    let (transport, identity) = match &entrance.tls {
+        None => (Transport::Plain(socket), None),
+        Some(tls) => {
+            let settings = tls.current().await;
+            let stream = TlsAcceptor::from(Arc::clone(&settings.config)).accept(socket).await?;
+            let certificates = stream.get_ref().1.peer_certificates();
+            let identity = certificates.map(|chain| settings.identify(chain)).transpose()?;
+            (Transport::Tls(Box::new(stream)), identity)
+        }
+    };
+    let mut wire = Wire::new(transport);
+    let Some(version) = wire.version().await? else { return Ok(None) };
+    Ok(Some((wire, Arc::new(Peer::new(remote, identity, entrance.surface)), version)))
+}
+
+fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<Tasks> {
+    let mut builder = hyper::server::conn::http2::Builder::new(Tasks);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_concurrent_streams(limits.concurrent_streams_max)
+        .max_frame_size(limits.frame_bytes)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_header_list_size(limits.header_bytes)
+        .keep_alive_interval((!limits.keepalive_interval.is_zero()).then_some(limits.keepalive_interval))
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+async fn drive<C>(connection: C, mut stop: watch::Receiver<bool>, shut_down: impl FnOnce(std::pin::Pin<&mut C>)) -> io::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(io::Error::other),
+        _ = stop.wait_for(|stop| *stop) => shut_down(connection.as_mut()),
+    }
+    connection.await.map_err(io::Error::other)
+}
+
+/// The identity in a verified chain.
+pub fn identity_of(certificates: &[rustls_pki_types::CertificateDer<'_>]) -> Identity {
+    Identity {
+        common_name: certificates.first().and_then(|own| crate::tls::common_name::common_name(own)),
+        certificates: certificates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+    }
+}

@@ -1,0 +1,166 @@
+//! Puts it together: binds, starts the client threads, accepts, and ends in order.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use garboard_node::Node;
+use garboard_proto::etcdserverpb::auth_server::AuthServer;
+use garboard_proto::etcdserverpb::cluster_server::ClusterServer;
+use garboard_proto::etcdserverpb::kv_server::KvServer;
+use garboard_proto::etcdserverpb::lease_server::LeaseServer;
+use garboard_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use garboard_runtime::spawn;
+use prometheus::Registry;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+
+use crate::auth::AuthService;
+use crate::cluster::ClusterService;
+use crate::config::ApiConfig;
+use crate::dispatch::Api;
+use crate::http::HttpService;
+use crate::kv::KvService;
+use crate::lease::LeaseService;
+use crate::listen;
+use crate::listen::Bound;
+use crate::listen::Entrance;
+use crate::listen::Handler;
+use crate::listen::Surface;
+use crate::listen::url::ListenUrl;
+use crate::listen::workers::Workers;
+use crate::maintenance::MaintenanceService;
+use crate::metrics::Metrics;
+use crate::tls::TlsError;
+use crate::tls::reload::Reloader;
+use crate::version;
+use crate::watch::WatchService;
+
+/// What gRPC may need around the largest request, in bytes; etcd's allowance.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Why the API did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("cannot listen on {url}: {source}")]
+    Listen { url: ListenUrl, source: io::Error },
+    #[error("{0} needs a certificate: cert-file and key-file are not given")]
+    NoCertificate(ListenUrl),
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    #[error("cannot start a client thread: {0}")]
+    Thread(io::Error),
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The API, serving.
+pub struct Running {
+    /// The client URLs with the ports they got.
+    pub client_urls: Vec<ListenUrl>,
+    /// The metrics URLs with the ports they got.
+    pub metrics_urls: Vec<ListenUrl>,
+    finished: spawn::JoinHandle<()>,
+}
+
+impl Running {
+    /// Completes when, after the shutdown signal, every connection has ended or its time has run out.
+    pub async fn finished(self) {
+        let _ = self.finished.await;
+    }
+}
+
+/// Serves `node` on the URLs of `config` until `shutdown` completes: then new connections are refused, open calls may end within
+/// `limits.drain_timeout`, and streams are ended with `Unavailable`, which clients take as a reason to go to another member.
+///
+/// # Errors
+/// A URL cannot be bound, TLS files cannot be used, a metric's name is taken.
+pub async fn serve(
+    config: ApiConfig,
+    node: Node,
+    registry: Registry,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Running, ApiError> {
+    let metrics = Metrics::register(&registry, config.extensive_metrics, config.slow_request, version::SERVER)?;
+    let (stopper, stop) = watch::channel(false);
+    let api = Arc::new(assemble(&config, node, registry, Arc::new(metrics), stop.clone()));
+    start(&config, &api, stopper, stop, shutdown)
+}
+
+fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Api {
+    let message_bytes_max = node.max_request_bytes() + MESSAGE_OVERHEAD_BYTES;
+    let progress_interval = if config.watch_progress_interval.is_zero() {
+        PROGRESS_INTERVAL
+    } else {
+        config.watch_progress_interval.max(PROGRESS_INTERVAL_MIN)
+    };
+    let kv = KvService { node: node.clone(), txn_ops_max: config.txn_ops_max };
+    Api {
+        http: HttpService { node: node.clone(), registry, metrics: Arc::clone(&metrics), cors: config.cors.clone() },
+        metrics,
+        kv: KvServer::new(kv).max_decoding_message_size(message_bytes_max),
+        watch: WatchService { node: node.clone(), progress_interval, message_bytes_max },
+        lease: LeaseServer::new(LeaseService { node: node.clone() }),
+        cluster: ClusterServer::new(ClusterService { node: node.clone() }),
+        maintenance: MaintenanceServer::new(MaintenanceService { node: node.clone() }),
+        auth: AuthServer::new(AuthService { node: node.clone() }),
+        node,
+        message_bytes_max,
+        election_timeout: config.election_timeout,
+        stop,
+    }
+}
+
+/// Serves any handler; must be called within a runtime.
+pub(crate) fn start<H: Handler>(
+    config: &ApiConfig,
+    handler: &Arc<H>,
+    stopper: watch::Sender<bool>,
+    stop: watch::Receiver<bool>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Running, ApiError> {
+    let tls = match &config.tls {
+        Some(options) => {
+            Some(Arc::new(Reloader::open(options.clone(), Arc::clone(&config.read_file), config.tls_look_interval)?))
+        }
+        None => None,
+    };
+    let bind = |url: &ListenUrl, surface| -> Result<Bound, ApiError> {
+        let tls = if url.scheme.is_tls() {
+            Some(tls.clone().ok_or_else(|| ApiError::NoCertificate(url.clone()))?)
+        } else {
+            None
+        };
+        listen::listen(url, Entrance { surface, tls }, &config.limits)
+            .map_err(|source| ApiError::Listen { url: url.clone(), source })
+    };
+    let client: Vec<_> = config.client_urls.iter().map(|url| bind(url, Surface::Client)).collect::<Result<_, _>>()?;
+    let metrics: Vec<_> = config.metrics_urls.iter().map(|url| bind(url, Surface::Metrics)).collect::<Result<_, _>>()?;
+    let urls = |bound: &[Bound]| bound.iter().map(|bound| bound.url.clone()).collect();
+    let (client_urls, metrics_urls) = (urls(&client), urls(&metrics));
+
+    let threads = match config.client_threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    let limits = Arc::new(config.limits.clone());
+    let workers = Workers::start(threads, handler, &limits, &stop).map_err(ApiError::Thread)?;
+    let workers = Arc::new(workers);
+    let places = Arc::new(Semaphore::new(config.limits.connections_max));
+    let accepting: Vec<_> =
+        client.into_iter().chain(metrics).map(|bound| listen::accept(bound, &workers, &places, stop.clone())).collect();
+    let finished = spawn::task(async move {
+        shutdown.await;
+        stopper.send_replace(true);
+        for accepting in accepting {
+            let _ = accepting.await;
+        }
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.finish().await;
+        }
+    });
+    Ok(Running { client_urls, metrics_urls, finished })
+}

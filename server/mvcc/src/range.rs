@@ -1,0 +1,166 @@
+//! Range: which keys, in which order, how many; with etcd's rules, odd ones included.
+//!
+//! Filters, limit and every order but by value are decided from the index alone; rows are fetched for what is returned.
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use garboard_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use garboard_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use garboard_proto::mvccpb::KeyValue;
+
+use crate::counters::add;
+use crate::error::Error;
+use crate::index::{KeyRange, KeyVersion};
+use crate::revision::Revision;
+use crate::row::{self, RowView};
+use crate::store::{Store, View};
+
+pub use stream::RangeStream;
+
+mod stream;
+
+/// A header with the revision only; `garboard-api` fills in the rest.
+pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+}
+
+/// Whether the answer comes in the index's own order. As in etcd, order NONE counts as that for every target.
+pub(crate) fn has_default_order(request: &RangeRequest) -> bool {
+    let ascends_by_key =
+        request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32;
+    request.sort_order == SortOrder::None as i32 || ascends_by_key
+}
+
+pub(crate) fn has_revision_filters(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+impl Store {
+    /// Serves a range from the state as it is now; whoever wants it linearizable sees to it that the state is recent
+    /// enough. Fails with `Compacted` and `FutureRevision`.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        range(&self.view(), request, Total::Counted)
+    }
+}
+
+/// Whether keys past the limit are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Total {
+    Counted,
+    Skipped,
+}
+
+pub(crate) fn range(view: &View<'_>, request: &RangeRequest, total: Total) -> Result<RangeResponse, Error> {
+    add(&view.store.tally.ranges, 1);
+    let at = view.resolve(request.revision)?;
+    let (mut hits, count) = collect(view, request, at, total);
+    let mut response = RangeResponse { header: header(view.current), kvs: Vec::new(), more: false, count };
+    if request.count_only {
+        return Ok(response);
+    }
+    if has_revision_filters(request) {
+        hits.retain(|hit| passes_filters(request, hit));
+    }
+    // Values are not in the index: this one order needs the rows before the limit can count.
+    let by_value = request.sort_target == SortTarget::Value as i32;
+    if !by_value {
+        sort(request, &mut hits, |a, b| compare_by_index(request.sort_target, a, b));
+        response.more = apply_limit(request, &mut hits);
+    }
+    let revisions: Vec<Revision> = hits.iter().map(|hit| hit.revision).collect();
+    let mut rows = view.rows(&revisions)?;
+    if by_value {
+        sort_by_value(request, &mut rows)?;
+        response.more = apply_limit(request, &mut rows);
+    }
+    response.kvs = rows.iter().map(|row| answer(row, request.keys_only)).collect::<Result<_, Error>>()?;
+    Ok(response)
+}
+
+fn answer(row: &Bytes, keys_only: bool) -> Result<KeyValue, Error> {
+    let mut kv = row::key_value(row)?;
+    if keys_only {
+        kv.value = Bytes::new();
+    }
+    Ok(kv)
+}
+
+/// The keys of the range at `at`, and how many there are regardless of limit and filters.
+fn collect(view: &View<'_>, request: &RangeRequest, at: i64, total: Total) -> (Vec<KeyVersion>, i64) {
+    let range = KeyRange::new(&request.key, &request.range_end);
+    if range.is_single() {
+        let hit = view.get(range.start, at);
+        let count = i64::from(hit.is_some());
+        return (hit.filter(|_| !request.count_only).into_iter().collect(), count);
+    }
+    let enough = if request.count_only {
+        0
+    } else if request.limit > 0 && has_default_order(request) && !has_revision_filters(request) {
+        // One more than asked for shows whether there are more.
+        usize::try_from(request.limit).unwrap_or(usize::MAX).saturating_add(1)
+    } else {
+        usize::MAX
+    };
+    let (mut hits, mut count) = (Vec::new(), 0);
+    view.visit(range, at, &mut |_, version| {
+        count += 1;
+        if hits.len() < enough {
+            hits.push(version);
+        }
+        let done = hits.len() >= enough && total == Total::Skipped && !request.count_only;
+        if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    (hits, count)
+}
+
+fn passes_filters(request: &RangeRequest, hit: &KeyVersion) -> bool {
+    let within = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
+    within(hit.revision.main, request.min_mod_revision, request.max_mod_revision)
+        && within(hit.created, request.min_create_revision, request.max_create_revision)
+}
+
+fn compare_by_index(target: i32, a: &KeyVersion, b: &KeyVersion) -> Ordering {
+    match SortTarget::try_from(target) {
+        Ok(SortTarget::Version) => a.version.cmp(&b.version),
+        Ok(SortTarget::Create) => a.created.cmp(&b.created),
+        Ok(SortTarget::Mod) => a.revision.main.cmp(&b.revision.main),
+        // By key they already are; by value they are sorted elsewhere.
+        Ok(SortTarget::Key | SortTarget::Value) | Err(_) => Ordering::Equal,
+    }
+}
+
+fn sort<T>(request: &RangeRequest, items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
+    let by_key = request.sort_target == SortTarget::Key as i32;
+    match (by_key, request.sort_order == SortOrder::Descend as i32) {
+        (true, true) => items.reverse(),
+        (true, false) => {}
+        (false, true) => items.sort_by(|a, b| compare(b, a)),
+        // As in etcd, NONE ascends for every target but the key.
+        (false, false) => items.sort_by(|a, b| compare(a, b)),
+    }
+}
+
+fn sort_by_value(request: &RangeRequest, rows: &mut [Bytes]) -> Result<(), Error> {
+    for row in rows.iter() {
+        RowView::parse(row)?;
+    }
+    let value = |row: &Bytes| RowView::parse(row).map(|view| row.slice_ref(view.value)).unwrap_or_default();
+    sort(request, rows, |a, b| value(a).cmp(&value(b)));
+    Ok(())
+}
+
+/// Cuts to the limit; returns whether anything was cut.
+fn apply_limit<T>(request: &RangeRequest, items: &mut Vec<T>) -> bool {
+    match usize::try_from(request.limit) {
+        Ok(limit) if limit > 0 && items.len() > limit => {
+            items.truncate(limit);
+            true
+        }
+        _ => false,
+    }
+}

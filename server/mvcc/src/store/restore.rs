@@ -1,0 +1,120 @@
+//! Rebuilding the state from the tables of one checkpoint. Bytes come from disk: what does not parse is damage, and
+//! refused.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::ClusterState;
+use crate::backend::{Backend, Position, Table};
+use crate::error::Error;
+use crate::index::Index;
+use crate::lease::LeaseTable;
+use crate::meta;
+use crate::revision::{Revision, RowKey};
+use crate::row::RowView;
+
+pub struct Restored {
+    pub index: Index,
+    pub leases: LeaseTable,
+    pub cluster: ClusterState,
+    pub applied: Position,
+    pub membership: Option<Bytes>,
+    pub revision: i64,
+    pub scheduled_compaction: i64,
+    pub finished_compaction: i64,
+}
+
+pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
+    let names = [
+        meta::APPLIED,
+        meta::REVISION,
+        meta::MEMBERSHIP,
+        meta::SCHEDULED_COMPACTION,
+        meta::FINISHED_COMPACTION,
+        meta::CLUSTER_VERSION,
+    ];
+    let rows = backend.get_many(Table::Meta, &names.map(str::as_bytes))?;
+    let row = |name: &str| names.iter().position(|known| *known == name).and_then(|at| rows.get(at)?.clone());
+    let number = |name: &'static str| match row(name) {
+        None => Ok(None),
+        Some(value) => meta::decode_revision(&value).map(Some).ok_or_else(|| damaged(name)),
+    };
+    let applied = match row(meta::APPLIED) {
+        None => Position::default(),
+        Some(value) => meta::decode_position(&value).ok_or_else(|| damaged(meta::APPLIED))?,
+    };
+    let version = row(meta::CLUSTER_VERSION).map(|value| String::from_utf8(value.to_vec()));
+    let version = version.transpose().map_err(|_| damaged(meta::CLUSTER_VERSION))?;
+    let scheduled_compaction = number(meta::SCHEDULED_COMPACTION)?.unwrap_or(-1);
+    let finished_compaction = number(meta::FINISHED_COMPACTION)?.unwrap_or(-1);
+    let recorded = number(meta::REVISION)?;
+
+    let mut leases = restore_leases(backend)?;
+    let (index, newest) = restore_index(backend, &mut leases)?;
+    // Compaction can remove the newest rows, so that only the recorded revision is sure; a table that came from an
+    // etcd snapshot has none.
+    let revision = recorded.unwrap_or(newest.max(scheduled_compaction).max(1));
+    if newest > revision || scheduled_compaction > revision || finished_compaction > scheduled_compaction {
+        return Err(Error::Damaged(format!(
+            "revision {revision}, newest row {newest}, compacted {scheduled_compaction} and {finished_compaction}"
+        )));
+    }
+    let mut cluster = ClusterState { version, ..ClusterState::default() };
+    scan(backend, Table::Alarms, &mut |key, _| cluster.alarms.restore(key))?;
+    let membership = row(meta::MEMBERSHIP);
+    Ok(Restored {
+        index,
+        leases,
+        cluster,
+        applied,
+        membership,
+        revision,
+        scheduled_compaction,
+        finished_compaction,
+    })
+}
+
+fn damaged(name: &str) -> Error {
+    Error::Damaged(format!("meta row {name}"))
+}
+
+fn scan(
+    backend: &dyn Backend,
+    table: Table,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    backend.scan(table, b"", None, &mut |key, value| match visit(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            result = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    result
+}
+
+fn restore_leases(backend: &dyn Backend) -> Result<LeaseTable, Error> {
+    let mut leases = LeaseTable::default();
+    scan(backend, Table::Leases, &mut |_, value| leases.restore(value))?;
+    Ok(leases)
+}
+
+fn restore_index(backend: &dyn Backend, leases: &mut LeaseTable) -> Result<(Index, i64), Error> {
+    let mut index = Index::default();
+    let mut newest = Revision::default();
+    scan(backend, Table::Revisions, &mut |key, value| {
+        let (revision, tombstone) =
+            RowKey::decode(key).ok_or_else(|| Error::Damaged(format!("row key {}", key.escape_ascii())))?;
+        let row = RowView::parse(value)?;
+        if revision <= newest || (!tombstone && (row.mod_revision != revision.main || row.version < 1)) {
+            return Err(Error::Damaged(format!("row of revision {}.{}", revision.main, revision.sub)));
+        }
+        newest = revision;
+        index.restore(row.key, revision, tombstone, row.create_revision, row.version);
+        leases.attach(row.key, if tombstone { 0 } else { row.lease });
+        Ok(())
+    })?;
+    Ok((index, newest.main))
+}

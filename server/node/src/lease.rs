@@ -1,0 +1,206 @@
+//! The leader's clock over leases: renewing is local to the leader and never goes through raft; expiry is a proposal.
+//!
+//! A new leader knows no deadlines: it gives every lease its checkpointed remaining time, or its whole TTL, anew. So a lease
+//! may live longer than promised, never shorter.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use garboard_runtime::clock;
+use garboard_runtime::clock::Instant;
+use parking_lot::Mutex;
+
+/// How often the leader looks for expired leases.
+pub(crate) const EXPIRY_SCAN_INTERVAL: Duration = Duration::from_millis(500);
+/// Leases revoked per scan at most: etcd's 1,000 a second.
+pub(crate) const REVOKES_PER_SCAN: usize = 500;
+/// How often remaining TTLs are written down.
+pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    ttl_s: i64,
+    /// A revoke has been proposed: the lease can no longer be renewed.
+    expiring: bool,
+}
+
+#[derive(Default)]
+struct Clock {
+    leading: bool,
+    deadlines: BTreeMap<i64, Deadline>,
+    /// One entry a lease, perhaps earlier than its deadline: a renewal moves the deadline alone, the heap follows when it is popped.
+    heap: BinaryHeap<Reverse<(Instant, i64)>>,
+}
+
+/// Deadlines of all leases; empty unless this member leads.
+#[derive(Default)]
+pub(crate) struct LeaseClock(Mutex<Clock>);
+
+fn after(now: Instant, ttl_s: i64) -> Instant {
+    now + Duration::from_secs(u64::try_from(ttl_s).unwrap_or(0))
+}
+
+impl LeaseClock {
+    /// This member leads from now on; `leases` yields (id, granted TTL, remaining TTL or 0) and is read after grants have begun to
+    /// count here, so that none falls between.
+    pub(crate) fn promote<I>(&self, leases: impl FnOnce() -> I, extend: Duration)
+    where
+        I: IntoIterator<Item = (i64, i64, i64)>,
+    {
+        *self.0.lock() = Clock { leading: true, ..Clock::default() };
+        let leases = leases();
+        let now = clock::now() + extend;
+        let mut clock = self.0.lock();
+        for (id, ttl_s, remaining_s) in leases {
+            let lifetime_s = if remaining_s > 0 { remaining_s } else { ttl_s };
+            if !clock.deadlines.contains_key(&id) {
+                clock.set(id, ttl_s, after(now, lifetime_s));
+            }
+        }
+    }
+
+    /// Another member leads.
+    pub(crate) fn demote(&self) {
+        *self.0.lock() = Clock::default();
+    }
+
+    /// A lease was granted.
+    pub(crate) fn granted(&self, id: i64, ttl_s: i64) {
+        let now = clock::now();
+        let mut clock = self.0.lock();
+        if clock.leading {
+            clock.set(id, ttl_s, after(now, ttl_s));
+        }
+    }
+
+    /// A lease is gone.
+    pub(crate) fn revoked(&self, id: i64) {
+        self.0.lock().deadlines.remove(&id);
+    }
+
+    /// Starts the lease's lifetime anew and returns its TTL in seconds; `None` if it is unknown or has expired.
+    pub(crate) fn renew(&self, id: i64) -> Option<i64> {
+        let now = clock::now();
+        let mut clock = self.0.lock();
+        let deadline = clock.deadlines.get_mut(&id)?;
+        if deadline.expiring || deadline.at <= now {
+            return None;
+        }
+        deadline.at = after(now, deadline.ttl_s);
+        Some(deadline.ttl_s)
+    }
+
+    /// What is left of the lease's lifetime; zero when it has expired and is about to be revoked.
+    pub(crate) fn remaining(&self, id: i64) -> Option<Duration> {
+        let now = clock::now();
+        self.0.lock().deadlines.get(&id).map(|d| d.at.saturating_duration_since(now))
+    }
+
+    /// Leases whose time is over, `limit` at most; each is returned once unless [`Self::not_revoked`] gives it back.
+    pub(crate) fn take_expired(&self, limit: usize) -> Vec<i64> {
+        let now = clock::now();
+        let mut clock = self.0.lock();
+        let mut expired = Vec::new();
+        while expired.len() < limit {
+            match clock.heap.peek() {
+                Some(Reverse((at, _))) if *at <= now => {}
+                _ => break,
+            }
+            let Some(Reverse((_, id))) = clock.heap.pop() else { break };
+            let Some(deadline) = clock.deadlines.get_mut(&id) else { continue };
+            if deadline.at > now {
+                let again = Reverse((deadline.at, id));
+                clock.heap.push(again);
+            } else if !deadline.expiring {
+                deadline.expiring = true;
+                expired.push(id);
+            }
+        }
+        expired
+    }
+
+    /// The proposal to revoke an expired lease failed: it is to be taken again.
+    pub(crate) fn not_revoked(&self, id: i64) {
+        let mut clock = self.0.lock();
+        if let Some(deadline) = clock.deadlines.get_mut(&id) {
+            deadline.expiring = false;
+            let at = deadline.at;
+            clock.heap.push(Reverse((at, id)));
+        }
+    }
+
+    /// (id, remaining seconds) of the leases that live longer than a checkpoint interval.
+    pub(crate) fn long_lived(&self) -> Vec<(i64, i64)> {
+        let now = clock::now();
+        let clock = self.0.lock();
+        let long = clock.deadlines.iter().filter(|(_, d)| d.ttl_s > CHECKPOINT_INTERVAL.as_secs() as i64);
+        long.map(|(id, d)| (*id, d.at.saturating_duration_since(now).as_secs() as i64))
+            .filter(|(_, s)| *s > 0)
+            .collect()
+    }
+}
+
+impl Clock {
+    fn set(&mut self, id: i64, ttl_s: i64, at: Instant) {
+        self.deadlines.insert(id, Deadline { at, ttl_s, expiring: false });
+        self.heap.push(Reverse((at, id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leading(leases: &[(i64, i64, i64)]) -> LeaseClock {
+        let clock = LeaseClock::default();
+        clock.promote(|| leases.to_vec(), Duration::ZERO);
+        clock
+    }
+
+    #[test]
+    fn a_member_that_does_not_lead_knows_no_deadlines() {
+        let clock = LeaseClock::default();
+        clock.granted(1, 10);
+        assert_eq!(clock.renew(1), None);
+        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+    }
+
+    #[test]
+    fn an_expired_lease_is_taken_once_and_cannot_be_renewed() {
+        let clock = leading(&[(1, 0, 0), (2, 60, 0)]);
+        assert_eq!(clock.take_expired(9), vec![1]);
+        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+        assert_eq!(clock.renew(1), None);
+        assert_eq!(clock.renew(2), Some(60));
+        clock.not_revoked(1);
+        assert_eq!(clock.take_expired(9), vec![1]);
+    }
+
+    #[test]
+    fn a_renewed_lease_is_not_taken_at_its_old_deadline() {
+        let clock = leading(&[(1, 3600, 0)]);
+        // The heap still holds a deadline that has passed, as after a renewal.
+        clock.0.lock().heap.push(Reverse((clock::now(), 1)));
+        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+        assert!(clock.remaining(1).unwrap() > Duration::from_secs(3590));
+    }
+
+    #[test]
+    fn a_new_leader_starts_from_the_checkpointed_remainder() {
+        let clock = leading(&[(1, 1000, 50), (2, 1000, 0)]);
+        assert!(clock.remaining(1).unwrap() <= Duration::from_secs(50));
+        assert!(clock.remaining(2).unwrap() > Duration::from_secs(990));
+        assert_eq!(clock.renew(1), Some(1000), "a renewal restores the whole TTL");
+    }
+
+    #[test]
+    fn the_revoke_rate_is_bounded() {
+        let all: Vec<_> = (1..=100).map(|id| (id, 0, 0)).collect();
+        let clock = leading(&all);
+        assert_eq!(clock.take_expired(30).len(), 30);
+        assert_eq!(clock.take_expired(100).len(), 70);
+    }
+}

@@ -1,0 +1,185 @@
+//! Reads the settings into the typed configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::AutoCompaction;
+use super::Cluster;
+use super::ClusterState;
+use super::Config;
+use super::ConfigError;
+use super::Grpc;
+use super::Listen;
+use super::cluster;
+use super::tls;
+use crate::flags::Settings;
+use crate::flags::go_syntax;
+use crate::log::Format;
+use crate::log::Level;
+use crate::log::LogConfig;
+use crate::log::Target;
+
+/// What zero stands for.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+const COMPACTION_BATCH_LIMIT: usize = 1000;
+const COMPACTION_SLEEP_INTERVAL: Duration = Duration::from_millis(10);
+const PROGRESS_NOTIFY_INTERVAL: Duration = Duration::from_mins(10);
+const WARNING_UNARY_REQUEST_DURATION: Duration = Duration::from_millis(300);
+
+pub fn read(settings: &Settings) -> Result<Config, ConfigError> {
+    let name = settings.text("name");
+    let data_dir = match settings.text("data-dir") {
+        given if given.is_empty() => format!("{name}.etcd"),
+        given => given,
+    };
+    Ok(Config {
+        data_dir: data_dir.into(),
+        wal_dir: Some(settings.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        cluster: read_cluster(settings)?,
+        listen: Listen {
+            client_urls: settings.urls("listen-client-urls"),
+            metrics_urls: settings.urls("listen-metrics-urls"),
+            peer_urls: settings.urls("listen-peer-urls"),
+            reuse_port: settings.bool("socket-reuse-port"),
+        },
+        client_tls: tls::read(settings)?,
+        grpc: Grpc {
+            // etcd's default is the largest number there is.
+            max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
+                .ok()
+                .filter(|streams| *streams < u32::MAX),
+            keepalive_min_time: duration(settings, "grpc-keepalive-min-time")?,
+            keepalive_interval: duration(settings, "grpc-keepalive-interval")?,
+            keepalive_timeout: duration(settings, "grpc-keepalive-timeout")?,
+        },
+        heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
+        election_timeout: Duration::from_millis(settings.uint("election-timeout")),
+        snapshot_count: settings.uint("snapshot-count"),
+        snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
+        quota_backend_bytes: settings.int("quota-backend-bytes"),
+        max_txn_ops: count(settings, "max-txn-ops")?,
+        max_request_bytes: count(settings, "max-request-bytes")?,
+        cache_bytes: count(settings, "cache-bytes")?,
+        backend_batch_interval: or(duration(settings, "backend-batch-interval")?, BATCH_INTERVAL),
+        auto_compaction: auto_compaction(settings)?,
+        compaction_batch_limit: match settings.int("compaction-batch-limit") {
+            0 => COMPACTION_BATCH_LIMIT,
+            n => usize::try_from(n).map_err(|_| ConfigError::Negative("compaction-batch-limit"))?,
+        },
+        compaction_sleep_interval: or(duration(settings, "compaction-sleep-interval")?, COMPACTION_SLEEP_INTERVAL),
+        watch_progress_notify_interval: or(
+            duration(settings, "watch-progress-notify-interval")?,
+            PROGRESS_NOTIFY_INTERVAL,
+        ),
+        warning_apply_duration: duration(settings, "warning-apply-duration")?,
+        warning_unary_request_duration: or(
+            duration(settings, "warning-unary-request-duration")?,
+            WARNING_UNARY_REQUEST_DURATION,
+        ),
+        extensive_metrics: match settings.text("metrics").as_str() {
+            "basic" => false,
+            "extensive" => true,
+            other => return Err(ConfigError::Metrics(other.to_owned())),
+        },
+        cors: match settings.list("cors") {
+            none if none.is_empty() => vec!["*".to_owned()],
+            origins => origins,
+        },
+        feature_gates: settings.feature_gates("feature-gates"),
+        unsafe_no_fsync: settings.bool("unsafe-no-fsync"),
+        log: log(settings)?,
+        name,
+    })
+}
+
+fn or(given: Duration, default: Duration) -> Duration {
+    if given.is_zero() { default } else { given }
+}
+
+fn duration(settings: &Settings, name: &'static str) -> Result<Duration, ConfigError> {
+    settings.duration(name).ok_or(ConfigError::Negative(name))
+}
+
+fn count(settings: &Settings, name: &'static str) -> Result<usize, ConfigError> {
+    usize::try_from(settings.uint(name)).map_err(|_| ConfigError::TooLarge(name))
+}
+
+fn read_cluster(settings: &Settings) -> Result<Cluster, ConfigError> {
+    Ok(Cluster {
+        initial: cluster::parse(&settings.text("initial-cluster"))?,
+        state: match settings.text("initial-cluster-state").as_str() {
+            "existing" => ClusterState::Existing,
+            _ => ClusterState::New,
+        },
+        token: settings.text("initial-cluster-token"),
+        initial_advertise_peer_urls: settings.urls("initial-advertise-peer-urls"),
+        advertise_client_urls: settings.urls("advertise-client-urls"),
+    })
+}
+
+/// A bare number is hours or revisions, by the mode; a time needs the mode periodic.
+fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, ConfigError> {
+    let retention = settings.text("auto-compaction-retention");
+    let number = retention.parse::<u32>().ok();
+    match settings.text("auto-compaction-mode").as_str() {
+        "periodic" => {
+            let invalid = || ConfigError::CompactionPeriod(retention.clone());
+            let period = match number {
+                Some(hours) => Duration::from_hours(hours.into()),
+                None => {
+                    let nanoseconds = go_syntax::parse_duration(&retention).map_err(|_| invalid())?;
+                    Duration::from_nanos(u64::try_from(nanoseconds).map_err(|_| invalid())?)
+                }
+            };
+            Ok(if period.is_zero() { AutoCompaction::Off } else { AutoCompaction::Periodic(period) })
+        }
+        "revision" => match retention.parse::<i64>() {
+            Ok(0) => Ok(AutoCompaction::Off),
+            Ok(revisions) if revisions > 0 => Ok(AutoCompaction::Revisions(revisions)),
+            _ => Err(ConfigError::CompactionRevisions(retention)),
+        },
+        "" => Err(ConfigError::NoCompactionMode),
+        other => Err(ConfigError::CompactionMode(other.to_owned())),
+    }
+}
+
+fn log(settings: &Settings) -> Result<LogConfig, ConfigError> {
+    let logger = settings.text("logger");
+    if logger != "zap" {
+        return Err(ConfigError::Logger(logger));
+    }
+    let level = settings.text("log-level");
+    let format = settings.text("log-format");
+    Ok(LogConfig {
+        level: Level::parse(&level).ok_or(ConfigError::LogLevel(level))?,
+        format: match format.to_ascii_lowercase().as_str() {
+            "json" => Format::Json,
+            "console" => Format::Console,
+            _ => return Err(ConfigError::LogFormat(format)),
+        },
+        targets: targets(&settings.list("log-outputs"))?,
+    })
+}
+
+fn targets(outputs: &[String]) -> Result<Vec<Target>, ConfigError> {
+    if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
+        return Err(ConfigError::LogOutputs);
+    }
+    // As in zap, everything is discarded when one output is this one.
+    if outputs.iter().any(|output| output == "/dev/null") {
+        return Ok(Vec::new());
+    }
+    if outputs.is_empty() {
+        return Ok(vec![Target::Stderr]);
+    }
+    outputs
+        .iter()
+        .map(|output| match output.as_str() {
+            "default" | "stderr" | "/dev/stderr" => Ok(Target::Stderr),
+            "stdout" | "/dev/stdout" => Ok(Target::Stdout),
+            "systemd/journal" => Err(ConfigError::Journal),
+            "" => Err(ConfigError::Empty("log-outputs")),
+            path => Ok(Target::File(path.into())),
+        })
+        .collect()
+}

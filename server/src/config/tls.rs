@@ -1,0 +1,97 @@
+//! TLS towards clients.
+
+use std::path::PathBuf;
+
+use super::Config;
+use super::ConfigError;
+use crate::flags::Settings;
+use crate::notice::Notice;
+
+/// What is shown to clients and asked of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate and key; needed where a URL to listen on has TLS.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub client_cert_auth: bool,
+    /// Given, clients must show a certificate that it vouches for, `client_cert_auth` or not, as in etcd.
+    pub trusted_ca_file: Option<PathBuf>,
+    pub crl_file: Option<PathBuf>,
+    /// One of these a client's certificate must carry; none: any.
+    pub allowed_common_names: Vec<String>,
+    pub allowed_hostnames: Vec<String>,
+    /// By Go's names; none: all that are good.
+    pub cipher_suites: Vec<String>,
+    pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+pub fn read(settings: &Settings) -> Result<Tls, ConfigError> {
+    let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let certificate = match (path("cert-file"), path("key-file")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => {
+            let (cert, key) = (settings.text("cert-file"), settings.text("key-file"));
+            return Err(ConfigError::HalfCertificate { cert, key });
+        }
+    };
+    let (min, max) = (settings.text("tls-min-version"), settings.text("tls-max-version"));
+    let min_version = version(&min, TlsVersion::V1_2)?;
+    let max_version = version(&max, TlsVersion::V1_3)?;
+    if min_version > max_version {
+        return Err(ConfigError::TlsVersions { min, max });
+    }
+    if min_version == TlsVersion::V1_3 && settings.is_given("cipher-suites") {
+        return Err(ConfigError::CipherSuites);
+    }
+    Ok(Tls {
+        certificate,
+        client_cert_auth: settings.bool("client-cert-auth"),
+        trusted_ca_file: path("trusted-ca-file"),
+        crl_file: path("client-crl-file"),
+        allowed_common_names: settings.list("client-cert-allowed-cn"),
+        allowed_hostnames: settings.list("client-cert-allowed-hostname"),
+        cipher_suites: settings.list("cipher-suites"),
+        min_version,
+        max_version,
+    })
+}
+
+fn version(text: &str, default: TlsVersion) -> Result<TlsVersion, ConfigError> {
+    match text {
+        "" => Ok(default),
+        "TLS1.2" => Ok(TlsVersion::V1_2),
+        "TLS1.3" => Ok(TlsVersion::V1_3),
+        other => Err(ConfigError::TlsVersion(other.to_owned())),
+    }
+}
+
+/// Whether the URLs to listen on and what there is of TLS go together.
+pub fn validate(config: &Config, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
+    let tls = &config.client_tls;
+    for url in config.listen.client_urls.iter().chain(&config.listen.metrics_urls) {
+        match (url.is_tls(), &tls.certificate) {
+            (true, None) => return Err(ConfigError::NoCertificate(url.clone())),
+            (true, Some(_)) if tls.client_cert_auth && tls.trusted_ca_file.is_none() => {
+                return Err(ConfigError::NoTrustedCa);
+            }
+            (false, Some(_)) => {
+                let text = "scheme is http or unix while key and cert files are present; ignoring key and cert files";
+                notices.push(Notice::warn(text).with("client-url", url.to_string()));
+            }
+            _ => {}
+        }
+        if !url.is_tls() && tls.client_cert_auth {
+            let text = "scheme is http or unix while --client-cert-auth is enabled; \
+                        ignoring client cert auth for this URL";
+            notices.push(Notice::warn(text).with("client-url", url.to_string()));
+        }
+    }
+    Ok(())
+}

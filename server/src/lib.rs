@@ -1,0 +1,16 @@
+//! The `garboard` binary's parts: what it is told (`flags`, `env`, `file`), what becomes of that (`config`), what it says
+//! (`log`), and how it runs (`start`, `serve`).
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod env;
+pub mod file;
+pub mod flags;
+pub mod log;
+pub mod notice;
+mod notify;
+mod serve;
+mod signals;
+pub mod start;
+pub mod version;
+mod wal_dump;

@@ -1,0 +1,139 @@
+//! Damage to the write-ahead log: what a crash leaves is repaired, anything else is refused.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use anyhow::ensure;
+
+use crate::etcdctl::Etcdctl;
+use crate::scenario::Lab;
+use crate::server::Member;
+
+const WRITES: usize = 60;
+
+/// A member that was killed after acknowledged writes; each value occurs once in the log.
+fn killed(lab: &Lab, name: &str) -> anyhow::Result<Member> {
+    let server = Member::new(lab, name)?.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    for i in 0..WRITES {
+        ctl.ok(&["put", &format!("key{i}"), &marker(i)])?;
+    }
+    server.kill()
+}
+
+fn marker(i: usize) -> String {
+    format!("<marker-of-write-{i:04}>")
+}
+
+/// The newest log file of a member.
+fn newest_segment(member: &Member) -> anyhow::Result<PathBuf> {
+    let dir = member.data_dir.join("member/wal");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .with_context(|| format!("list {}", dir.display()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .collect();
+    files.sort();
+    // A segment made ready for later holds no record yet.
+    let used = files.into_iter().rev().find(|file| std::fs::read(file).is_ok_and(|bytes| find(&bytes, b"<marker-of-write-").is_some()));
+    used.with_context(|| format!("no log file with the writes in {}", dir.display()))
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+fn last_used_byte(bytes: &[u8]) -> anyhow::Result<usize> {
+    bytes.iter().rposition(|byte| *byte != 0).context("an empty log")
+}
+
+fn change(path: &Path, edit: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut bytes = std::fs::read(path)?;
+    edit(&mut bytes)?;
+    Ok(std::fs::write(path, bytes)?)
+}
+
+fn check_writes(lab: &Lab, member: &Member, at_least: usize) -> anyhow::Result<()> {
+    let server = member.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    for i in 0..at_least {
+        let got = ctl.ok(&["get", &format!("key{i}"), "--print-value-only"])?;
+        ensure!(got.trim() == marker(i), "key{i} is {got:?}");
+    }
+    ctl.ok(&["put", "after", "the repair"])?;
+    server.kill()?;
+    // And the repaired log is a sound one.
+    let server = member.start()?;
+    ensure!(Etcdctl::new(lab, server.url()).ok(&["get", "after"])? == "after\nthe repair\n", "a write after the repair is lost");
+    Ok(())
+}
+
+pub fn torn_tail(lab: &Lab) -> anyhow::Result<u32> {
+    let mut checks = 0;
+    // The last write reached the disk in part: its end is missing. Only that write may be lost.
+    for missing in [1, 7, 30] {
+        let member = killed(lab, &format!("cut-{missing}"))?;
+        change(&newest_segment(&member)?, |bytes| {
+            let last = last_used_byte(bytes)?;
+            bytes[last + 1 - missing..=last].fill(0);
+            Ok(())
+        })?;
+        check_writes(lab, &member, WRITES - 1)?;
+        checks += 1;
+    }
+    // The next write had begun: part of a record stands behind the last whole one. Nothing may be lost.
+    for started in [1, 13, 200] {
+        let member = killed(lab, &format!("begun-{started}"))?;
+        change(&newest_segment(&member)?, |bytes| {
+            let last = last_used_byte(bytes)?;
+            // Groups begin at multiples of eight.
+            let begin = (last + 8) / 8 * 8;
+            ensure!(begin + started < bytes.len(), "no room behind the last record");
+            for (i, byte) in bytes[begin..begin + started].iter_mut().enumerate() {
+                *byte = (i * 37 + 11) as u8;
+            }
+            Ok(())
+        })?;
+        check_writes(lab, &member, WRITES)?;
+        checks += 1;
+    }
+    Ok(checks)
+}
+
+pub fn bit_flip(lab: &Lab) -> anyhow::Result<u32> {
+    let mut checks = 0;
+    for (write, bit) in [(3, 0), (WRITES / 2, 3), (WRITES - 5, 7)] {
+        let member = killed(lab, &format!("flip-{write}"))?;
+        let segment = newest_segment(&member)?;
+        let mut offset = 0;
+        change(&segment, |bytes| {
+            offset = find(bytes, marker(write).as_bytes()).context("the write is not in the log")? + 5;
+            bytes[offset] ^= 1 << bit;
+            Ok(())
+        })?;
+        let (status, text) = member.refusal()?;
+        ensure!(!status.success(), "it starts with a flipped bit at {offset} of {}", segment.display());
+        if !lab.control {
+            let name = segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            ensure!(text.contains(&name), "the refusal does not name {name}:\n{text}");
+            names_offset(&text, offset)?;
+        }
+        // The refusal has changed nothing: with the bit put right, every write is there.
+        change(&segment, |bytes| {
+            bytes[offset] ^= 1 << bit;
+            Ok(())
+        })?;
+        check_writes(lab, &member, WRITES)?;
+        checks += 2;
+    }
+    Ok(checks)
+}
+
+/// The offset named must be that of the record around the damage: a little before it.
+fn names_offset(text: &str, damaged: usize) -> anyhow::Result<()> {
+    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
+    let near = damaged.saturating_sub(4096)..=damaged;
+    ensure!(text.contains("offset") && numbers.into_iter().any(|n| near.contains(&n)), "no offset near {damaged} is named:\n{text}");
+    Ok(())
+}

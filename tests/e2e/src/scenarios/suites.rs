@@ -1,0 +1,116 @@
+//! The suites written in Go, which use etcd's own client.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::certs::Authority;
+use crate::process::Process;
+use crate::process::tail;
+use crate::scenario::Lab;
+use crate::server::Member;
+
+/// The progress tests wait for notifications; etcd's own default is ten minutes.
+const PROGRESS: &str = "--watch-progress-notify-interval=500ms";
+
+pub fn plain(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.with(PROGRESS).start()?;
+    suite(lab, "clientv3", &[("E2E_ENDPOINT", server.url())])
+}
+
+pub fn tls(lab: &Lab) -> anyhow::Result<u32> {
+    let authority = Authority::new(&lab.dir, "ca")?;
+    let server_id = authority.issue(&lab.dir, "server", "server", None)?;
+    let client_id = authority.issue(&lab.dir, "client", "client", None)?;
+    let member = Member::new(lab, "server")?
+        .with(PROGRESS)
+        .with(format!("--cert-file={}", server_id.cert.display()))
+        .with(format!("--key-file={}", server_id.key.display()))
+        .with(format!("--trusted-ca-file={}", authority.cert.display()))
+        .with("--client-cert-auth");
+    let url = member.client_url.replace("http:", "https:");
+    let server = member.at(url).start()?;
+    let path = |p: &std::path::Path| p.display().to_string();
+    suite(
+        lab,
+        "clientv3",
+        &[
+            ("E2E_ENDPOINT", server.url()),
+            ("E2E_CACERT", &path(&authority.cert)),
+            ("E2E_CERT", &path(&client_id.cert)),
+            ("E2E_KEY", &path(&client_id.key)),
+        ],
+    )
+}
+
+pub fn unix(lab: &Lab) -> anyhow::Result<u32> {
+    let url = format!("unix://{}", lab.path("etcd.sock").display());
+    let server = Member::new(lab, "server")?.with(PROGRESS).at(url).start()?;
+    suite(lab, "clientv3", &[("E2E_ENDPOINT", server.url())])
+}
+
+pub fn wire(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.start()?;
+    suite(lab, "wire", &[("E2E_ENDPOINT", server.url())])
+}
+
+pub fn quota(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.with("--quota-backend-bytes=16777216").start()?;
+    suite(lab, "quota", &[("E2E_ENDPOINT", server.url())])
+}
+
+pub fn differential(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.start()?;
+    let reference = Member::reference(lab, "reference")?.start()?;
+    let seed = lab.seed.to_string();
+    suite(
+        lab,
+        "differential",
+        &[("E2E_ENDPOINT", server.url()), ("E2E_REFERENCE_ENDPOINT", reference.url()), ("E2E_SEED", &seed)],
+    )
+}
+
+pub fn rangestream(lab: &Lab) -> anyhow::Result<u32> {
+    let mut member = Member::new(lab, "server")?;
+    if lab.control {
+        member.program = lab.tool("etcd37");
+    }
+    let server = member.start()?;
+    suite(lab, "rangestream", &[("E2E_ENDPOINT", server.url())])
+}
+
+pub fn kill(lab: &Lab) -> anyhow::Result<u32> {
+    let (server, dir) = (lab.server.display().to_string(), lab.dir.display().to_string());
+    let (seed, seconds) = (lab.seed.to_string(), lab.kill_seconds.to_string());
+    suite(lab, "crash", &[("E2E_SERVER", &server), ("E2E_DIR", &dir), ("E2E_SEED", &seed), ("E2E_SECONDS", &seconds)])
+}
+
+/// Runs one compiled suite and returns how many of its tests passed.
+fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<u32> {
+    let log = lab.path(&format!("{name}.out"));
+    let mut command = Command::new(lab.tool(&format!("{name}.test")));
+    command.args(["-test.v", "-test.timeout=15m"]).envs(environment.iter().copied()).current_dir(&lab.dir);
+    let mut process = Process::spawn(command, &log)?;
+    let status = process.wait(Duration::from_secs(16 * 60))?;
+    let output = process.output();
+    for line in output.lines().filter(|line| line.contains("E2E_SEED=") || line.contains("acknowledged writes") || line.contains("events compared")) {
+        println!("    {}", line.trim());
+    }
+    let count = |mark: &str| output.lines().filter(|line| line.starts_with(mark)).count();
+    let failures: Vec<&str> = output.lines().filter(|line| line.trim_start().starts_with("--- FAIL: ")).collect();
+    if !status.success() || !failures.is_empty() {
+        bail!("{} of {} tests failed, see {}\n{}", count("--- FAIL: "), count("--- "), log.display(), excerpt(&output));
+    }
+    match u32::try_from(count("--- PASS: "))? {
+        0 => bail!("no test ran, see {}", log.display()),
+        passed => Ok(passed),
+    }
+}
+
+/// The failed tests with what they said, without the passed ones.
+fn excerpt(output: &str) -> String {
+    let said = |line: &&str| line.contains("_test.go:") || line.contains("--- FAIL") || line.starts_with("panic") || line.contains("target.go:");
+    let lines: Vec<&str> = output.lines().filter(said).collect();
+    if lines.is_empty() { tail(output) } else { lines.iter().take(60).map(|line| line.chars().take(500).collect::<String>() + "\n").collect() }
+}

@@ -1,0 +1,138 @@
+//! The program under test, started the way an operator starts etcd.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::process::Process;
+use crate::scenario::Lab;
+
+/// The log line that every framework around etcd waits for.
+const READY: &str = "ready to serve client requests";
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How to start a member; the same value starts it again on the same data and address.
+#[derive(Clone)]
+pub struct Member {
+    pub program: PathBuf,
+    pub data_dir: PathBuf,
+    pub client_url: String,
+    pub extra: Vec<String>,
+    peer_url: String,
+    log: PathBuf,
+}
+
+/// A member that runs.
+pub struct Server {
+    pub process: Process,
+    pub member: Member,
+}
+
+// === impl Member ===
+
+impl Member {
+    /// A member of its own cluster, on a free port, with its files under `<folder>/<name>`.
+    pub fn new(lab: &Lab, name: &str) -> anyhow::Result<Self> {
+        Self::of(&lab.server, &lab.dir, name)
+    }
+
+    /// The same with real etcd.
+    pub fn reference(lab: &Lab, name: &str) -> anyhow::Result<Self> {
+        Self::of(&lab.tool("etcd"), &lab.dir, name)
+    }
+
+    fn of(program: &Path, dir: &Path, name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            program: program.to_owned(),
+            data_dir: dir.join(format!("{name}.data")),
+            client_url: format!("http://127.0.0.1:{}", free_port()?),
+            peer_url: format!("http://127.0.0.1:{}", free_port()?),
+            log: dir.join(format!("{name}.log")),
+            extra: Vec::new(),
+        })
+    }
+
+    pub fn with(mut self, arg: impl Into<String>) -> Self {
+        self.extra.push(arg.into());
+        self
+    }
+
+    pub fn at(mut self, client_url: impl Into<String>) -> Self {
+        self.client_url = client_url.into();
+        self
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--name=default")
+            .arg(format!("--data-dir={}", self.data_dir.display()))
+            .arg(format!("--listen-client-urls={}", self.client_url))
+            .arg(format!("--advertise-client-urls={}", self.advertised()))
+            .arg(format!("--listen-peer-urls={}", self.peer_url))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url))
+            .arg(format!("--initial-cluster=default={}", self.peer_url))
+            .args(&self.extra);
+        command
+    }
+
+    /// A unix socket cannot be advertised.
+    fn advertised(&self) -> &str {
+        if self.client_url.starts_with("unix") { "http://127.0.0.1:1" } else { &self.client_url }
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(&self) -> anyhow::Result<Server> {
+        let mut process = self.spawn()?;
+        process.wait_output("readiness", READY_LIMIT, |text| text.contains(READY))?;
+        Ok(Server { process, member: self.clone() })
+    }
+
+    /// Starts it only.
+    pub fn spawn(&self) -> anyhow::Result<Process> {
+        // The logs of earlier starts stay beside the newest.
+        let mut log = self.log.clone();
+        let mut n = 1;
+        while log.exists() {
+            n += 1;
+            log = self.log.with_extension(format!("{n}.log"));
+        }
+        Process::spawn(self.command(), &log)
+    }
+
+    /// Starts it where it must refuse, and returns how it ended with what it said.
+    pub fn refusal(&self) -> anyhow::Result<(ExitStatus, String)> {
+        let mut process = self.spawn()?;
+        let status = process.wait(Duration::from_secs(30))?;
+        Ok((status, process.output()))
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    pub fn url(&self) -> &str {
+        &self.member.client_url
+    }
+
+    pub fn kill(self) -> anyhow::Result<Member> {
+        self.process.kill()?;
+        Ok(self.member)
+    }
+
+    pub fn terminate(self) -> anyhow::Result<ExitStatus> {
+        self.process.terminate()
+    }
+}
+
+/// Waits until a started process says that it serves.
+pub fn wait_ready(process: &mut Process) -> anyhow::Result<()> {
+    process.wait_output("readiness", READY_LIMIT, |text| text.contains(READY)).map(drop)
+}
+
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
