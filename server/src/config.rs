@@ -1,7 +1,8 @@
 //! The configuration of a member: one typed struct, validated once, whatever it was read from.
 //!
-//! Flags, environment and file only give [`Settings`]; here they become a [`Config`] by etcd's rules, and from here the node and
-//! the API get theirs. What is wrong is said in etcd's words where it has some; what is not built is named and refused.
+//! Flags, environment and file only give [`Settings`]; here they become a [`Config`] by etcd's rules, and from here the
+//! node and the API get theirs. What is wrong is said in etcd's words where it has some; what is not built is named and
+//! refused.
 
 mod api;
 mod cluster;
@@ -111,8 +112,8 @@ pub enum AutoCompaction {
 }
 
 impl Config {
-    /// Makes the configuration of what was given. `default_host` is asked for this machine's address when one listens on
-    /// `0.0.0.0` and advertises the default.
+    /// Makes the configuration of what was given. `default_host` is asked for this machine's address when one listens
+    /// on `0.0.0.0` and advertises the default.
     ///
     /// # Errors
     /// A rule of etcd is broken, or something is asked for that is not built.

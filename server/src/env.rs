@@ -135,6 +135,9 @@ mod tests {
     fn etcd_version_is_not_the_version_flag() {
         let (settings, notices) = run(&[], &[("ETCD_VERSION", "v3.6.0")]).unwrap();
         assert!(!settings.bool("version"));
-        assert_eq!(notices, [r#"warn cannot set special environment variable {"key":"ETCD_VERSION","value":"v3.6.0"}"#]);
+        assert_eq!(
+            notices,
+            [r#"warn cannot set special environment variable {"key":"ETCD_VERSION","value":"v3.6.0"}"#]
+        );
     }
 }

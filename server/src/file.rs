@@ -1,7 +1,7 @@
 //! The configuration file, in YAML or JSON, with etcd's keys.
 //!
-//! It stands instead of flags and environment, not beside them. A key that is not known is named in a warning, since etcd skips
-//! such keys; a value that is malformed ends the start and names its line.
+//! It stands instead of flags and environment, not beside them. A key that is not known is named in a warning, since
+//! etcd skips such keys; a value that is malformed ends the start and names its line.
 
 mod yaml;
 

@@ -1,8 +1,8 @@
 //! Every flag of etcd 3.6 and 3.7 (and the few of our own), and the values that were given to them.
 //!
-//! The tables say what each flag does here. No flag is taken and then silently without effect: it works, or etcd ignores it as
-//! well, or it is named in a warning, or the start is refused. A value is checked against the flag's kind when it is set, so
-//! that what [`Settings`] hands out is well formed.
+//! The tables say what each flag does here. No flag is taken and then silently without effect: it works, or etcd
+//! ignores it as well, or it is named in a warning, or the start is refused. A value is checked against the flag's kind
+//! when it is set, so that what [`Settings`] hands out is well formed.
 
 pub mod docs;
 pub mod feature_gates;

@@ -1,5 +1,5 @@
-//! The `garboard` binary's parts: what it is told (`flags`, `env`, `file`), what becomes of that (`config`), what it says
-//! (`log`), and how it runs (`start`, `serve`).
+//! The `garboard` binary's parts: what it is told (`flags`, `env`, `file`), what becomes of that (`config`), what it
+//! says (`log`), and how it runs (`start`, `serve`).
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -1,8 +1,8 @@
 //! Log lines as etcd (zap) writes them: one JSON object a line with `level`, `ts`, `caller`, `msg` and fields.
 //!
-//! Invariants: logging never waits for whoever reads the log and never holds more than [`writer::PENDING_BYTES_MAX`] of lines;
-//! what does not fit is dropped and counted in a line of its own. A panic on any thread is logged and ends the process: a
-//! member that lost a thread is worse than one that is down.
+//! Invariants: logging never waits for whoever reads the log and never holds more than [`writer::PENDING_BYTES_MAX`] of
+//! lines; what does not fit is dropped and counted in a line of its own. A panic on any thread is logged and ends the
+//! process: a member that lost a thread is worse than one that is down.
 
 mod line;
 mod subscriber;
@@ -115,7 +115,8 @@ impl Logger {
     }
 }
 
-/// Begins logging: lines of this process, from `tracing` and from [`emit`], go where `config` says; panics are logged and abort.
+/// Begins logging: lines of this process, from `tracing` and from [`emit`], go where `config` says; panics are logged
+/// and abort.
 ///
 /// # Errors
 /// A log file cannot be opened, a thread cannot be started, or logging has begun before.
@@ -124,7 +125,8 @@ pub fn begin(config: &LogConfig, disk: &Arc<dyn Disk>) -> Result<(), LogError> {
     let writer = Writer::start(outputs, config.format).map_err(LogError::Thread)?;
     let logger = Logger { level: config.level, format: config.format, writer };
     LOGGER.set(logger).map_err(|_| LogError::Twice)?;
-    tracing::subscriber::set_global_default(subscriber::LogSubscriber::new(config.level)).map_err(|_| LogError::Twice)?;
+    tracing::subscriber::set_global_default(subscriber::LogSubscriber::new(config.level))
+        .map_err(|_| LogError::Twice)?;
     abort_on_panic();
     Ok(())
 }

@@ -136,7 +136,11 @@ fn tell_init() {
     match notify::ready(&socket) {
         Ok(()) => log::notice(&Notice::info("successfully notified init daemon")),
         Err(error) => {
-            log::emit(Level::Error, "failed to notify systemd for readiness", &fields([("error", json!(error.to_string()))]));
+            log::emit(
+                Level::Error,
+                "failed to notify systemd for readiness",
+                &fields([("error", json!(error.to_string()))]),
+            );
         }
     }
 }
@@ -144,7 +148,8 @@ fn tell_init() {
 /// The configuration as it counts, for the log.
 fn describe(config: &Config) -> Map<String, Value> {
     let urls = |urls: &[Url]| json!(urls.iter().map(Url::to_string).collect::<Vec<_>>());
-    let initial = config.cluster.initial.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
+    let initial =
+        config.cluster.initial.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
     fields([
         ("etcd-version", json!(garboard_api::version::SERVER)),
         ("garboard-version", json!(env!("CARGO_PKG_VERSION"))),

@@ -1,5 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for an orderly end, the second for an end at once. Either way the process dies by the
-//! signal, as etcd does, so that whoever waits for it sees why it ended.
+//! SIGTERM and SIGINT: the first asks for an orderly end, the second for an end at once. Either way the process dies by
+//! the signal, as etcd does, so that whoever waits for it sees why it ended.
 
 use std::io;
 
@@ -45,7 +45,10 @@ impl Signals {
     /// # Errors
     /// The system refuses.
     pub fn take() -> io::Result<Self> {
-        Ok(Self { terminate: unix::signal(SignalKind::terminate())?, interrupt: unix::signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+        })
     }
 
     /// The next one.

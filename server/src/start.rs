@@ -48,7 +48,10 @@ enum StartError {
 }
 
 /// Runs the program. `arguments` are without the program's own name.
-pub fn run(arguments: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> ExitCode {
     let arguments: Vec<String> = match arguments.map(OsString::into_string).collect() {
         Ok(arguments) => arguments,
         Err(argument) => return usage(&format!("the argument {argument:?} is not UTF-8"), 2),
@@ -115,7 +118,8 @@ fn load(
     variables: Vec<(String, String)>,
     disk: &dyn Disk,
 ) -> Result<(Settings, Vec<Notice>), StartError> {
-    let from_variable = variables.iter().find(|variable| variable.0 == env::CONFIG_FILE).map(|variable| variable.1.clone());
+    let from_variable =
+        variables.iter().find(|variable| variable.0 == env::CONFIG_FILE).map(|variable| variable.1.clone());
     let path = Some(settings.text("config-file")).filter(|path| !path.is_empty()).or(from_variable);
     match path.filter(|path| !path.is_empty()) {
         Some(path) => {

@@ -14,6 +14,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use garboard_runtime::spawn;
+use garboard_storage::disk::RealDisk;
+use garboard_storage::disk::write_atomic;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -171,6 +173,22 @@ fn a_data_directory_in_use_is_refused() {
     let last: Value = serde_json::from_str(text(&output.stderr).lines().last().expect("a line")).expect("JSON");
     assert_eq!(last["level"], "fatal");
     assert!(last["error"].as_str().expect("an error").contains("lock"), "{last}");
+}
+
+#[test]
+fn a_config_file_stands_instead_of_flags_and_environment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("etcd.conf.yml");
+    let text = "name: filed\ndata-dir: data\nlisten-client-urls: unix://client.sock\nlog-format: json\nproxy: off\n";
+    write_atomic(&RealDisk, &path, text.as_bytes()).expect("the file is written");
+    let mut command = command();
+    command.current_dir(dir.path()).args(["--name=flagged", "--election-timeout=1"]).env("ETCD_NAME", "variable");
+    let member = Member::start(command.env("ETCD_CONFIG_FILE", &path));
+    let lines = member.until(READY);
+    let start = lines.iter().find(|line| line["msg"] == "starting a member").expect("the configuration is logged");
+    assert_eq!(start["name"], "filed");
+    assert!(lines.iter().any(|line| line["level"] == "warn" && line["key"] == "proxy"), "{lines:#?}");
+    assert!(dir.path().join("client.sock").exists());
 }
 
 #[test]

@@ -1,2 +1,77 @@
+//! The project's own commands. `cargo xtask` alone says what there is.
 #![forbid(unsafe_code)]
-fn main() {}
+// A program for developers, not part of the server: it reads the clock and opens files as it likes.
+#![allow(clippy::disallowed_methods)]
+
+mod cache;
+mod step;
+mod test;
+mod tidy;
+mod tools;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use anyhow::bail;
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  test [--tier quick|cluster|k8s|all]   everything that must hold before a change is done (default: all)
+         quick    format, clippy, licences, tidy, unit and property tests
+         cluster  a release build of the server against etcdctl, Go clients, kills and damage
+         k8s      kube-apiserver and kubectl on the server
+  tidy                                  the checks on layout and style alone
+  tools                                 build etcd, etcdctl, kube-apiserver, kubectl and the Go suites, and print where they are
+  e2e [-- ARGUMENTS]                    build server and tools and run the scenarios with these arguments (--list names them)
+  control [-- ARGUMENTS]                the same scenarios on real etcd, which shows that they ask for no more than etcd gives
+
+What it builds and fetches is kept in $GARBOARD_CACHE (default: $XDG_CACHE_HOME/garboard or ~/.cache/garboard).";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> anyhow::Result<bool> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let root = root()?;
+    match args.as_slice() {
+        [] | ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(true)
+        }
+        ["test"] => test::run(&root, test::Tier::All),
+        ["test", "--tier", tier] => test::run(&root, tier.parse()?),
+        ["tidy"] => {
+            let tally = tidy::run(&root)?;
+            println!("{tally}");
+            Ok(tally.failed == 0)
+        }
+        ["tools"] => {
+            println!("{}", tools::build(&root)?.display());
+            Ok(true)
+        }
+        ["e2e", rest @ ..] => test::scenarios(&root, false, passed_on(rest)),
+        ["control", rest @ ..] => test::scenarios(&root, true, passed_on(rest)),
+        other => bail!("unknown: {}\n\n{USAGE}", other.join(" ")),
+    }
+}
+
+fn passed_on<'a>(args: &'a [&'a str]) -> &'a [&'a str] {
+    args.strip_prefix(&["--"]).unwrap_or(args)
+}
+
+/// The root of the checkout that this program was built from.
+fn root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.parent().context("xtask has no parent folder")?.to_owned())
+}

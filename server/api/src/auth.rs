@@ -20,73 +20,124 @@ fn absent<T>() -> Result<Response<T>, tonic::Status> {
 
 #[tonic::async_trait]
 impl Auth for AuthService {
-    async fn auth_status(&self, _: Request<pb::AuthStatusRequest>) -> Result<Response<pb::AuthStatusResponse>, tonic::Status> {
+    async fn auth_status(
+        &self,
+        _: Request<pb::AuthStatusRequest>,
+    ) -> Result<Response<pb::AuthStatusResponse>, tonic::Status> {
         let header = Some(self.node.header(self.node.store().revision()));
         // etcd counts changes of users and roles from 1.
         Ok(Response::new(pb::AuthStatusResponse { header, enabled: false, auth_revision: 1 }))
     }
 
-    async fn authenticate(&self, _: Request<pb::AuthenticateRequest>) -> Result<Response<pb::AuthenticateResponse>, tonic::Status> {
+    async fn authenticate(
+        &self,
+        _: Request<pb::AuthenticateRequest>,
+    ) -> Result<Response<pb::AuthenticateResponse>, tonic::Status> {
         Err(status::AUTH_NOT_ENABLED.into())
     }
 
-    async fn auth_enable(&self, _: Request<pb::AuthEnableRequest>) -> Result<Response<pb::AuthEnableResponse>, tonic::Status> {
+    async fn auth_enable(
+        &self,
+        _: Request<pb::AuthEnableRequest>,
+    ) -> Result<Response<pb::AuthEnableResponse>, tonic::Status> {
         absent()
     }
 
-    async fn auth_disable(&self, _: Request<pb::AuthDisableRequest>) -> Result<Response<pb::AuthDisableResponse>, tonic::Status> {
+    async fn auth_disable(
+        &self,
+        _: Request<pb::AuthDisableRequest>,
+    ) -> Result<Response<pb::AuthDisableResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_add(&self, _: Request<pb::AuthUserAddRequest>) -> Result<Response<pb::AuthUserAddResponse>, tonic::Status> {
+    async fn user_add(
+        &self,
+        _: Request<pb::AuthUserAddRequest>,
+    ) -> Result<Response<pb::AuthUserAddResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_get(&self, _: Request<pb::AuthUserGetRequest>) -> Result<Response<pb::AuthUserGetResponse>, tonic::Status> {
+    async fn user_get(
+        &self,
+        _: Request<pb::AuthUserGetRequest>,
+    ) -> Result<Response<pb::AuthUserGetResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_list(&self, _: Request<pb::AuthUserListRequest>) -> Result<Response<pb::AuthUserListResponse>, tonic::Status> {
+    async fn user_list(
+        &self,
+        _: Request<pb::AuthUserListRequest>,
+    ) -> Result<Response<pb::AuthUserListResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_delete(&self, _: Request<pb::AuthUserDeleteRequest>) -> Result<Response<pb::AuthUserDeleteResponse>, tonic::Status> {
+    async fn user_delete(
+        &self,
+        _: Request<pb::AuthUserDeleteRequest>,
+    ) -> Result<Response<pb::AuthUserDeleteResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_change_password(&self, _: Request<pb::AuthUserChangePasswordRequest>) -> Result<Response<pb::AuthUserChangePasswordResponse>, tonic::Status> {
+    async fn user_change_password(
+        &self,
+        _: Request<pb::AuthUserChangePasswordRequest>,
+    ) -> Result<Response<pb::AuthUserChangePasswordResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_grant_role(&self, _: Request<pb::AuthUserGrantRoleRequest>) -> Result<Response<pb::AuthUserGrantRoleResponse>, tonic::Status> {
+    async fn user_grant_role(
+        &self,
+        _: Request<pb::AuthUserGrantRoleRequest>,
+    ) -> Result<Response<pb::AuthUserGrantRoleResponse>, tonic::Status> {
         absent()
     }
 
-    async fn user_revoke_role(&self, _: Request<pb::AuthUserRevokeRoleRequest>) -> Result<Response<pb::AuthUserRevokeRoleResponse>, tonic::Status> {
+    async fn user_revoke_role(
+        &self,
+        _: Request<pb::AuthUserRevokeRoleRequest>,
+    ) -> Result<Response<pb::AuthUserRevokeRoleResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_add(&self, _: Request<pb::AuthRoleAddRequest>) -> Result<Response<pb::AuthRoleAddResponse>, tonic::Status> {
+    async fn role_add(
+        &self,
+        _: Request<pb::AuthRoleAddRequest>,
+    ) -> Result<Response<pb::AuthRoleAddResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_get(&self, _: Request<pb::AuthRoleGetRequest>) -> Result<Response<pb::AuthRoleGetResponse>, tonic::Status> {
+    async fn role_get(
+        &self,
+        _: Request<pb::AuthRoleGetRequest>,
+    ) -> Result<Response<pb::AuthRoleGetResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_list(&self, _: Request<pb::AuthRoleListRequest>) -> Result<Response<pb::AuthRoleListResponse>, tonic::Status> {
+    async fn role_list(
+        &self,
+        _: Request<pb::AuthRoleListRequest>,
+    ) -> Result<Response<pb::AuthRoleListResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_delete(&self, _: Request<pb::AuthRoleDeleteRequest>) -> Result<Response<pb::AuthRoleDeleteResponse>, tonic::Status> {
+    async fn role_delete(
+        &self,
+        _: Request<pb::AuthRoleDeleteRequest>,
+    ) -> Result<Response<pb::AuthRoleDeleteResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_grant_permission(&self, _: Request<pb::AuthRoleGrantPermissionRequest>) -> Result<Response<pb::AuthRoleGrantPermissionResponse>, tonic::Status> {
+    async fn role_grant_permission(
+        &self,
+        _: Request<pb::AuthRoleGrantPermissionRequest>,
+    ) -> Result<Response<pb::AuthRoleGrantPermissionResponse>, tonic::Status> {
         absent()
     }
 
-    async fn role_revoke_permission(&self, _: Request<pb::AuthRoleRevokePermissionRequest>) -> Result<Response<pb::AuthRoleRevokePermissionResponse>, tonic::Status> {
+    async fn role_revoke_permission(
+        &self,
+        _: Request<pb::AuthRoleRevokePermissionRequest>,
+    ) -> Result<Response<pb::AuthRoleRevokePermissionResponse>, tonic::Status> {
         absent()
     }
 }

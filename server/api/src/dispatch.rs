@@ -73,7 +73,8 @@ impl Handler for Api {
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
-    request.version() == http::Version::HTTP_2 && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+    request.version() == http::Version::HTTP_2
+        && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 impl Api {
@@ -86,8 +87,8 @@ impl Api {
             Ok(admitted) => admitted,
             Err(status) => return call.refuse(status),
         };
-        request.extensions_mut().insert(peer);
-        let body = |body| RequestBody::new(body, self.message_bytes_max, method, Arc::clone(&self.metrics));
+        let body = |body| RequestBody::new(body, self.message_bytes_max, method, &self.metrics, &peer);
+        request.extensions_mut().insert(Arc::clone(&peer));
         let answer = self.route(method, request.map(body));
         let answer = match deadline {
             None => answer.await,
@@ -119,7 +120,8 @@ impl Api {
         if unary {
             return Ok((deadline, None));
         }
-        let leaderless = leader_required.then(|| leader_lost(self.node.leadership(), self.election_timeout * LEADERLESS_ELECTIONS));
+        let leaderless =
+            leader_required.then(|| leader_lost(self.node.leadership(), self.election_timeout * LEADERLESS_ELECTIONS));
         Ok((deadline, Some(Box::pin(ending(self.stop.clone(), leaderless, deadline)))))
     }
 
@@ -204,5 +206,46 @@ async fn leader_lost(mut leadership: watch::Receiver<garboard_node::Leadership>,
             Ok(Ok(_)) => (),
             Ok(Err(_)) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use garboard_node::Leadership;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn led_by(leader: u64) -> Leadership {
+        Leadership { leader, term: 1, is_leader: false }
+    }
+
+    #[tokio::test]
+    async fn a_leader_found_in_time_keeps_streams_open() {
+        let (leadership, watched) = watch::channel(led_by(1));
+        let mut lost = std::pin::pin!(leader_lost(watched.clone(), PATIENCE));
+        for leader in [1, 0, 2, 0, 3] {
+            leadership.send_replace(led_by(leader));
+            // Polled once: nothing is over yet.
+            tokio::select! {
+                biased;
+                () = &mut lost => panic!("given up with leader {leader}"),
+                () = std::future::ready(()) => (),
+            }
+        }
+        leadership.send_replace(led_by(0));
+        clock::timeout(PATIENCE, leader_lost(watched, Duration::from_millis(5))).await.expect("given up");
+    }
+
+    #[tokio::test]
+    async fn what_ends_a_stream_gives_its_reason() {
+        let (stopper, stop) = watch::channel(false);
+        let never = || None::<std::future::Pending<()>>;
+        let past = Some(clock::now());
+        assert_eq!(ending(stop.clone(), never(), past).await, call::DEADLINE_EXCEEDED);
+        assert_eq!(ending(stop.clone(), Some(std::future::ready(())), None).await, status::NO_LEADER);
+        stopper.send_replace(true);
+        assert_eq!(ending(stop, never(), None).await, status::STOPPED);
     }
 }

@@ -74,14 +74,24 @@ impl Stream for Unchanging {
 }
 
 /// A request's body as tonic takes it.
-pub trait RequestBody: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static {}
+pub trait RequestBody:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static
+{
+}
 
-impl<B> RequestBody for B where B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static {}
+impl<B> RequestBody for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static
+{
+}
 
 /// `Check`.
 pub fn check<B: RequestBody>(request: http::Request<B>) -> BoxFuture<'static, http::Response<Body>> {
     let answer = |request: HealthCheckRequest| {
-        if request.service.is_empty() { Ok(HealthCheckResponse { status: SERVING }) } else { Err(Status::not_found("unknown service")) }
+        if request.service.is_empty() {
+            Ok(HealthCheckResponse { status: SERVING })
+        } else {
+            Err(Status::not_found("unknown service"))
+        }
     };
     Box::pin(async move { Grpc::new(ProstCodec::default()).unary(Answer(answer), request).await })
 }

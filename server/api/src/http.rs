@@ -61,7 +61,11 @@ impl HttpService {
                 health.respond(path, query).await
             }
             "/version" if surface == Surface::Client => {
-                if method == Method::GET { self.version() } else { not_allowed() }
+                if method == Method::GET {
+                    self.version()
+                } else {
+                    not_allowed()
+                }
             }
             "/debug/vars" if surface == Surface::Client => self.vars(),
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),

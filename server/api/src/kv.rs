@@ -97,7 +97,10 @@ impl Kv for KvService {
 
     type RangeStreamStream = RangeStreamAnswer;
 
-    async fn range_stream(&self, request: Request<pb::RangeRequest>) -> Result<Response<RangeStreamAnswer>, tonic::Status> {
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<RangeStreamAnswer>, tonic::Status> {
         let request = request.into_inner();
         validate::range_stream(&request).map_err(Status::from)?;
         self.linearize(request.serializable).await?;
@@ -127,7 +130,9 @@ impl Kv for KvService {
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, tonic::Status> {
         let request = request.into_inner();
         validate::put(&request).map_err(Status::from)?;
-        let mvcc::Response::Put(mut answer) = self.propose(Op::Put(request)).await? else { return Err(unexpected().into()) };
+        let mvcc::Response::Put(mut answer) = self.propose(Op::Put(request)).await? else {
+            return Err(unexpected().into());
+        };
         self.fill(&mut answer.header);
         Ok(Response::new(answer))
     }
@@ -160,7 +165,10 @@ impl Kv for KvService {
         Ok(Response::new(answer))
     }
 
-    async fn compact(&self, request: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, tonic::Status> {
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, tonic::Status> {
         let mvcc::Response::Compaction(mut answer) = self.propose(Op::Compaction(request.into_inner())).await? else {
             return Err(unexpected().into());
         };

@@ -46,7 +46,11 @@ pub enum Surface {
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request of `peer`.
-    fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> impl Future<Output = Response<Body>> + Send;
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// The bounds of one listener. Sizes in bytes.
@@ -62,6 +66,9 @@ pub struct Limits {
     pub frame_bytes: u32,
     /// Bytes an answer's stream may hold unsent.
     pub send_buffer_bytes: usize,
+    /// Bytes of messages not yet complete, over all streams of a connection. The windows of HTTP/2 do not bound them, since what is received is
+    /// taken out of them at once.
+    pub request_bytes_max: usize,
     /// How often the server pings (zero: never), and how long it waits for the answer.
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
@@ -82,7 +89,8 @@ impl Default for Limits {
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 8 << 20,
             frame_bytes: 256 << 10,
-            send_buffer_bytes: 1 << 20,
+            send_buffer_bytes: 256 << 10,
+            request_bytes_max: 256 << 20,
             keepalive_interval: Duration::from_secs(2 * 3600),
             keepalive_timeout: Duration::from_secs(20),
             keepalive_min_time: Duration::from_secs(5),
@@ -116,7 +124,12 @@ pub fn listen(url: &ListenUrl, entrance: Entrance, limits: &Limits) -> io::Resul
 }
 
 /// Accepts until `stop` turns true; the workers then drain what is open.
-pub fn accept(bound: Bound, workers: &Arc<Workers>, places: &Arc<Semaphore>, stop: watch::Receiver<bool>) -> spawn::JoinHandle<()> {
+pub fn accept(
+    bound: Bound,
+    workers: &Arc<Workers>,
+    places: &Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+) -> spawn::JoinHandle<()> {
     spawn::task(accept_loop(bound, Arc::clone(workers), Arc::clone(places), stop))
 }
 

@@ -65,7 +65,10 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::HashResponse { header: self.header(), hash }))
     }
 
-    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, tonic::Status> {
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, tonic::Status> {
         let hashed = self.node.hash_kv(request.into_inner().revision).await.map_err(Status::from)?;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.node.header(hashed.revision)),

@@ -64,32 +64,68 @@ impl Metrics {
     ///
     /// # Errors
     /// A name is taken in `registry`.
-    pub fn register(registry: &Registry, extensive: bool, slow_after: Duration, version: &str) -> prometheus::Result<Metrics> {
+    pub fn register(
+        registry: &Registry,
+        extensive: bool,
+        slow_after: Duration,
+        version: &str,
+    ) -> prometheus::Result<Metrics> {
         let methods = register_methods(registry, extensive)?;
         let server_version = register(
             registry,
-            GaugeVec::new(Opts::new("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version."), &["server_version"]),
+            GaugeVec::new(
+                Opts::new(
+                    "etcd_server_version",
+                    "Which version is running. 1 for 'server_version' label with current version.",
+                ),
+                &["server_version"],
+            ),
         )?;
         server_version.with_label_values(&[version]).set(1.0);
         let counter = |name, help| register(registry, IntCounter::new(name, help));
-        let counters = |name, help, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let counters =
+            |name, help, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
         let scrapes = counters("promhttp_metric_handler_requests_total", "Scrapes by HTTP status code.", &["code"])?;
         for code in ["200", "500", "503"] {
             scrapes.with_label_values(&[code]);
         }
         Ok(Metrics {
             methods,
-            received_bytes: counter("etcd_network_client_grpc_received_bytes_total", "Bytes received from gRPC clients.")?,
+            received_bytes: counter(
+                "etcd_network_client_grpc_received_bytes_total",
+                "Bytes received from gRPC clients.",
+            )?,
             sent_bytes: counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to gRPC clients.")?,
-            client_requests: counters("etcd_server_client_requests_total", "Client requests by client version.", &["type", "client_api_version"])?,
+            client_requests: counters(
+                "etcd_server_client_requests_total",
+                "Client requests by client version.",
+                &["type", "client_api_version"],
+            )?,
             client_versions: Mutex::default(),
-            stream_failures: counters("etcd_network_server_stream_failures_total", "Streams that failed on this member.", &["Type", "API"])?,
+            stream_failures: counters(
+                "etcd_network_server_stream_failures_total",
+                "Streams that failed on this member.",
+                &["Type", "API"],
+            )?,
             health_success: counter("etcd_server_health_success", "Health checks that succeeded.")?,
             health_failures: counter("etcd_server_health_failures", "Health checks that failed.")?,
-            healthcheck: register(registry, GaugeVec::new(Opts::new("etcd_server_healthcheck", "The last result of each health check."), &["type", "name"]))?,
-            healthchecks: counters("etcd_server_healthchecks_total", "Health checks by result.", &["type", "name", "status"])?,
+            healthcheck: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new("etcd_server_healthcheck", "The last result of each health check."),
+                    &["type", "name"],
+                ),
+            )?,
+            healthchecks: counters(
+                "etcd_server_healthchecks_total",
+                "Health checks by result.",
+                &["type", "name", "status"],
+            )?,
             scrapes,
-            scrapes_in_flight: register(registry, IntGauge::new("promhttp_metric_handler_requests_in_flight", "Scrapes being served."))?,
+            scrapes_in_flight: register(
+                registry,
+                IntGauge::new("promhttp_metric_handler_requests_in_flight", "Scrapes being served."),
+            )?,
             slow_after,
         })
     }
@@ -153,7 +189,10 @@ impl Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> prometheus::Result<C> {
     let collector = collector?;
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
@@ -162,10 +201,15 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prom
 fn register_methods(registry: &Registry, extensive: bool) -> prometheus::Result<Vec<MethodCounters>> {
     let counters = |name, help, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
     let started = counters("grpc_server_started_total", "RPCs started on the server.", &METHOD_LABELS)?;
-    let received = counters("grpc_server_msg_received_total", "RPC stream messages received on the server.", &METHOD_LABELS)?;
+    let received =
+        counters("grpc_server_msg_received_total", "RPC stream messages received on the server.", &METHOD_LABELS)?;
     let sent = counters("grpc_server_msg_sent_total", "RPC stream messages sent by the server.", &METHOD_LABELS)?;
     let [kind, service, name] = METHOD_LABELS;
-    let handled = counters("grpc_server_handled_total", "RPCs completed on the server, by their code.", &[kind, service, name, "grpc_code"])?;
+    let handled = counters(
+        "grpc_server_handled_total",
+        "RPCs completed on the server, by their code.",
+        &[kind, service, name, "grpc_code"],
+    )?;
     let seconds = if extensive {
         let options = HistogramOpts::new("grpc_server_handling_seconds", "How long RPCs took on the server.");
         Some(register(registry, HistogramVec::new(options, &METHOD_LABELS))?)
@@ -179,10 +223,12 @@ fn register_methods(registry: &Registry, extensive: bool) -> prometheus::Result<
             started: started.with_label_values(&labels),
             received: received.with_label_values(&labels),
             sent: sent.with_label_values(&labels),
-            handled: CODES.iter().map(|code| handled.with_label_values(&[kind, service, name, code_name(*code)])).collect(),
+            handled: CODES
+                .iter()
+                .map(|code| handled.with_label_values(&[kind, service, name, code_name(*code)]))
+                .collect(),
             seconds: seconds.as_ref().map(|seconds| seconds.with_label_values(&labels)),
         }
     };
     Ok(Method::ALL.iter().map(of).collect())
 }
-

@@ -90,7 +90,13 @@ pub async fn serve(
     start(&config, &api, stopper, stop, shutdown)
 }
 
-fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Api {
+fn assemble(
+    config: &ApiConfig,
+    node: Node,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) -> Api {
     let message_bytes_max = node.max_request_bytes() + MESSAGE_OVERHEAD_BYTES;
     let progress_interval = if config.watch_progress_interval.is_zero() {
         PROGRESS_INTERVAL
@@ -138,7 +144,8 @@ pub(crate) fn start<H: Handler>(
             .map_err(|source| ApiError::Listen { url: url.clone(), source })
     };
     let client: Vec<_> = config.client_urls.iter().map(|url| bind(url, Surface::Client)).collect::<Result<_, _>>()?;
-    let metrics: Vec<_> = config.metrics_urls.iter().map(|url| bind(url, Surface::Metrics)).collect::<Result<_, _>>()?;
+    let metrics: Vec<_> =
+        config.metrics_urls.iter().map(|url| bind(url, Surface::Metrics)).collect::<Result<_, _>>()?;
     let urls = |bound: &[Bound]| bound.iter().map(|bound| bound.url.clone()).collect();
     let (client_urls, metrics_urls) = (urls(&client), urls(&metrics));
 

@@ -190,7 +190,9 @@ impl From<mvcc::Error> for Status {
             mvcc::Error::FutureRevision => FUTURE_REV,
             mvcc::Error::NoSpace => NO_SPACE,
             mvcc::Error::Corrupt => CORRUPT,
-            error @ (mvcc::Error::UnknownCommand | mvcc::Error::Damaged(_) | mvcc::Error::Backend(_)) => Status::new(Code::Unknown, error.to_string()),
+            error @ (mvcc::Error::UnknownCommand | mvcc::Error::Damaged(_) | mvcc::Error::Backend(_)) => {
+                Status::new(Code::Unknown, error.to_string())
+            }
         }
     }
 }
@@ -226,7 +228,8 @@ mod tests {
 
     #[test]
     fn oddities_arrive_as_unknown() {
-        let unknown: Vec<_> = TABLE.iter().filter(|(_, status)| status.code == Code::Unknown).map(|(name, _)| *name).collect();
+        let unknown: Vec<_> =
+            TABLE.iter().filter(|(_, status)| status.code == Code::Unknown).map(|(name, _)| *name).collect();
         assert_eq!(unknown, ["MEMBER_NOT_ENOUGH_STARTED", "REQUEST_TOO_MANY_REQUESTS"]);
     }
 

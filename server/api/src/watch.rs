@@ -117,6 +117,10 @@ impl Session {
 
     /// Takes one request; Ready if the hub may have something new for it.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), tonic::Status>> {
+        // A client that asks and does not read waits; the answers go out first, and this is polled again after them.
+        if self.watchers.is_answer_queue_full() {
+            return Poll::Pending;
+        }
         let Some(requests) = &mut self.requests else { return Poll::Pending };
         match Pin::new(requests).poll_next(cx) {
             Poll::Pending => Poll::Pending,

@@ -107,8 +107,7 @@ impl Applier {
             let cluster = self.store.cluster.read();
             (cluster.alarms.has(AlarmType::Corrupt), cluster.alarms.has(AlarmType::Nospace))
         };
-        let closed_by_corrupt =
-            !matches!(op, Op::LeaseCheckpoint(_) | Op::Alarm(_) | Op::ClusterVersion(_));
+        let closed_by_corrupt = !matches!(op, Op::LeaseCheckpoint(_) | Op::Alarm(_) | Op::ClusterVersion(_));
         if corrupt && closed_by_corrupt {
             return Err(Error::Corrupt);
         }

@@ -105,10 +105,11 @@ impl Store {
             None => WriteOp::Delete { table, key },
         }));
         let deleted_rows = deletes.len();
-        ops.extend(deletes.into_iter().map(|key| WriteOp::Delete {
-            table: Table::Revisions,
-            key: Bytes::copy_from_slice(key.as_bytes()),
-        }));
+        ops.extend(
+            deletes
+                .into_iter()
+                .map(|key| WriteOp::Delete { table: Table::Revisions, key: Bytes::copy_from_slice(key.as_bytes()) }),
+        );
         ops.push(meta::put(meta::APPLIED, meta::encode_position(applied)));
         ops.push(meta::put(meta::REVISION, meta::encode_revision(revision)));
         ops.extend(finished.map(|at| meta::put(meta::FINISHED_COMPACTION, meta::encode_revision(at))));

@@ -19,12 +19,7 @@ impl History for Store {
     }
 
     /// A scan that begins at the compact revision itself finds it whole: what compaction keeps includes its tombstones.
-    fn scan(
-        &self,
-        from: i64,
-        to: i64,
-        visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>,
-    ) -> Result<(), HistoryError> {
+    fn scan(&self, from: i64, to: i64, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) -> Result<(), HistoryError> {
         let view = self.view();
         if from < view.compact {
             return Err(HistoryError::Compacted);

@@ -39,5 +39,8 @@ pub fn encode_position(position: Position) -> Bytes {
 
 pub fn decode_position(bytes: &[u8]) -> Option<Position> {
     let (term, index) = bytes.split_at_checked(8)?;
-    Some(Position { term: u64::from_be_bytes(term.try_into().ok()?), index: u64::from_be_bytes(index.try_into().ok()?) })
+    Some(Position {
+        term: u64::from_be_bytes(term.try_into().ok()?),
+        index: u64::from_be_bytes(index.try_into().ok()?),
+    })
 }

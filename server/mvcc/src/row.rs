@@ -149,8 +149,8 @@ pub fn key_slice(row: &Bytes, key_len: usize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
 

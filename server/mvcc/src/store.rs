@@ -91,7 +91,7 @@ impl Store {
         let restored = restore::restore(&*backend)?;
         let store = Arc::new(Store {
             cache: ValueCache::new(options.cache_bytes),
-            hub: watch::Hub::new(options.watch.clone()),
+            hub: watch::Hub::new(options.watch),
             backend,
             options,
             index: RwLock::new(IndexState {

@@ -9,7 +9,9 @@ use std::ops::ControlFlow;
 use garboard_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use garboard_proto::etcdserverpb::request_op::Request;
 use garboard_proto::etcdserverpb::response_op::Response;
-use garboard_proto::etcdserverpb::{Compare, PutRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse};
+use garboard_proto::etcdserverpb::{
+    Compare, PutRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
 
 use crate::apply::write::Write;
 use crate::counters::add;
@@ -144,9 +146,7 @@ fn execute(
             (Some(Request::RequestDeleteRange(delete)), Executor::Write(write)) => {
                 Some(Response::ResponseDeleteRange(write.delete_range(delete)?))
             }
-            (Some(Request::RequestTxn(nested)), _) => {
-                Some(Response::ResponseTxn(execute(executor, nested, path)?))
-            }
+            (Some(Request::RequestTxn(nested)), _) => Some(Response::ResponseTxn(execute(executor, nested, path)?)),
             (Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)), Executor::Read(_)) => {
                 unreachable!("asserted to be read-only")
             }

@@ -47,8 +47,7 @@ pub fn range(request: &RangeRequest) -> Result<(), Invalid> {
     if request.key.is_empty() {
         return Err(Invalid::EmptyKey);
     }
-    let sortable =
-        SortOrder::try_from(request.sort_order).is_ok() && SortTarget::try_from(request.sort_target).is_ok();
+    let sortable = SortOrder::try_from(request.sort_order).is_ok() && SortTarget::try_from(request.sort_target).is_ok();
     if sortable { Ok(()) } else { Err(Invalid::InvalidSortOption) }
 }
 

@@ -73,7 +73,8 @@ fn any_address_port(urls: &[Url]) -> Option<u16> {
 
 pub fn validate_bootstrap(config: &Config) -> Result<(), ConfigError> {
     let Cluster { initial, state, initial_advertise_peer_urls: advertised, .. } = &config.cluster;
-    let own: Vec<Url> = initial.iter().filter(|member| member.0 == config.name).map(|member| member.1.clone()).collect();
+    let own: Vec<Url> =
+        initial.iter().filter(|member| member.0 == config.name).map(|member| member.1.clone()).collect();
     if own.is_empty() {
         return Err(ConfigError::NoLocalName(config.name.clone()));
     }

@@ -25,13 +25,13 @@ pub enum ConfigError {
     Empty(&'static str),
     #[error("expected IP in URL for binding ({0})")]
     NotBindable(Url),
-    #[error("--initial-advertise-peer-urls {0:?} must be \"host:port\" (unexpected empty host)")]
-    PeerHost(String),
+    #[error("--initial-advertise-peer-urls {urls:?} must be \"host:port\" (unexpected empty host ({url}))")]
+    PeerHost { urls: String, url: Url },
     #[error(
-        "--advertise-client-urls {0:?} must be in the format \"host:port\", \"unix:/path/to/socket\" or \
-         \"unixs:/path/to/socket\" (unexpected empty host)"
+        "--advertise-client-urls {urls:?} must be in the format \"host:port\", \"unix:/path/to/socket\" or \
+         \"unixs:/path/to/socket\" (unexpected empty host ({url}))"
     )]
-    ClientHost(String),
+    ClientHost { urls: String, url: Url },
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseClientUrls,
     #[error("--heartbeat-interval must be >0 (set to 0ms)")]
@@ -64,9 +64,7 @@ pub enum ConfigError {
     LogOutputs,
     #[error("--log-outputs=systemd/journal is not supported: log to stderr, which systemd passes on to the journal")]
     Journal,
-    #[error("unknown --metrics {0:?}, supported values basic, extensive")]
-    Metrics(String),
-    #[error("unexpected TLS version {0:?}")]
+    #[error("unexpected TLS version {0:?} (must be one of: TLS1.2, TLS1.3)")]
     TlsVersion(String),
     #[error("min version ({min}) is greater than max version ({max})")]
     TlsVersions { min: String, max: String },
@@ -88,7 +86,10 @@ pub enum ConfigError {
     NotAdvertised { missing: String, advertised: String },
     #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={initial}")]
     NotInCluster { missing: String, initial: String },
-    #[error("--initial-cluster names {0} members, and a cluster of several members is not supported yet: name this member alone")]
+    #[error(
+        "--initial-cluster names {0} members, and a cluster of several members is not supported yet: \
+         name this member alone"
+    )]
     SeveralMembers(usize),
     #[error("--initial-cluster-state=existing is not supported yet: a member cannot join a cluster")]
     Joining,

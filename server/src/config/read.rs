@@ -12,6 +12,7 @@ use super::Grpc;
 use super::Listen;
 use super::cluster;
 use super::tls;
+use super::validate::EXTENSIVE;
 use crate::flags::Settings;
 use crate::flags::go_syntax;
 use crate::log::Format;
@@ -20,6 +21,7 @@ use crate::log::LogConfig;
 use crate::log::Target;
 
 /// What zero stands for.
+const SNAPSHOT_COUNT: u64 = 10_000;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 const COMPACTION_BATCH_LIMIT: usize = 1000;
 const COMPACTION_SLEEP_INTERVAL: Duration = Duration::from_millis(10);
@@ -54,7 +56,10 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigError> {
         },
         heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
         election_timeout: Duration::from_millis(settings.uint("election-timeout")),
-        snapshot_count: settings.uint("snapshot-count"),
+        snapshot_count: match settings.uint("snapshot-count") {
+            0 => SNAPSHOT_COUNT,
+            entries => entries,
+        },
         snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
         quota_backend_bytes: settings.int("quota-backend-bytes"),
         max_txn_ops: count(settings, "max-txn-ops")?,
@@ -76,11 +81,7 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigError> {
             duration(settings, "warning-unary-request-duration")?,
             WARNING_UNARY_REQUEST_DURATION,
         ),
-        extensive_metrics: match settings.text("metrics").as_str() {
-            "basic" => false,
-            "extensive" => true,
-            other => return Err(ConfigError::Metrics(other.to_owned())),
-        },
+        extensive_metrics: settings.text("metrics") == EXTENSIVE,
         cors: match settings.list("cors") {
             none if none.is_empty() => vec!["*".to_owned()],
             origins => origins,

@@ -1,5 +1,5 @@
-//! From what was given to what counts: older names become the flags they stand for, what is not built is refused, what has no
-//! effect is named.
+//! From what was given to what counts: older names become the flags they stand for, what is not built is refused, what
+//! has no effect is named.
 
 use super::ConfigError;
 use crate::flags;
@@ -61,7 +61,8 @@ fn check_support(settings: &Settings, notices: &mut Vec<Notice>) -> Result<(), C
     for given in settings.given() {
         let differs = given.value != given.flag.default_value();
         match given.flag.support {
-            Support::Refused(reason) if differs => {
+            // An empty list asks for nothing.
+            Support::Refused(reason) if differs && !given.text.is_empty() => {
                 return Err(ConfigError::NotSupported { flag: given.flag.name, text: given.text.clone(), reason });
             }
             Support::NoEffect(reason) if differs => {

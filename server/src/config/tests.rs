@@ -53,7 +53,10 @@ fn with_nothing_given_it_is_etcds_defaults() {
     assert_eq!(initial(&config), ["default=http://localhost:2380"]);
     assert_eq!(urls(&config.listen.client_urls), ["http://localhost:2379"]);
     assert_eq!(urls(&config.cluster.advertise_client_urls), ["http://localhost:2379"]);
-    assert_eq!((config.heartbeat_interval, config.election_timeout), (Duration::from_millis(100), Duration::from_secs(1)));
+    assert_eq!(
+        (config.heartbeat_interval, config.election_timeout),
+        (Duration::from_millis(100), Duration::from_secs(1))
+    );
     assert_eq!((config.snapshot_count, config.snapshot_catchup_entries), (10_000, 5000));
     assert_eq!((config.max_txn_ops, config.max_request_bytes), (128, 1_572_864));
     assert_eq!((config.grpc.max_concurrent_streams, config.cors.as_slice()), (None, &["*".to_owned()][..]));
@@ -80,12 +83,12 @@ fn rules_that_end_the_start() {
         ("--listen-metrics-urls=http://example.com:1", "expected IP in URL for binding (http://example.com:1)"),
         (
             "--initial-advertise-peer-urls=http://:1",
-            "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" (unexpected empty host)",
+            "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" (unexpected empty host (http://:1))",
         ),
         (
             "--advertise-client-urls=http://:1",
             "--advertise-client-urls \"http://:1\" must be in the format \"host:port\", \"unix:/path/to/socket\" or \
-             \"unixs:/path/to/socket\" (unexpected empty host)",
+             \"unixs:/path/to/socket\" (unexpected empty host (http://:1))",
         ),
         ("--heartbeat-interval=0", "--heartbeat-interval must be >0 (set to 0ms)"),
         ("--election-timeout=0", "--election-timeout must be >0 (set to 0ms)"),
@@ -113,24 +116,34 @@ fn rules_that_end_the_start() {
             "--feature-gates=LeaseCheckpointPersist=true",
             "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
         ),
+    ];
+    check_rules(&table);
+}
+
+#[test]
+fn rules_about_logs_tls_and_limits() {
+    let table = [
         ("--logger=capnslog", "unknown logger option \"capnslog\""),
-        (
-            "--log-level=loud",
-            "unknown log level \"loud\", supported values debug, info, warn, error, panic, fatal",
-        ),
+        ("--log-level=loud", "unknown log level \"loud\", supported values debug, info, warn, error, panic, fatal"),
         ("--log-format=xml", "unknown log format: xml, supported values json, console"),
         ("--log-outputs=default,stdout", "multi logoutput for \"default\" is not supported yet"),
-        ("--metrics=some", "unknown --metrics \"some\", supported values basic, extensive"),
-        ("--tls-min-version=TLS1.1", "unexpected TLS version \"TLS1.1\""),
-        ("--tls-min-version=TLS1.3 --tls-max-version=TLS1.2", "min version (TLS1.3) is greater than max version (TLS1.2)"),
+        ("--tls-min-version=TLS1.1", "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)"),
+        (
+            "--tls-min-version=TLS1.3 --tls-max-version=TLS1.2",
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
         (
             "--tls-min-version=TLS1.3 --cipher-suites=TLS_AES_128_GCM_SHA256",
             "cipher suites cannot be configured when only TLS1.3 is enabled",
         ),
-        ("--cert-file=a", "KeyFile and CertFile must both be present[key: , cert: a]"),
+        (
+            "--listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://a:1 --cert-file=a",
+            "KeyFile and CertFile must both be present[key: , cert: a]",
+        ),
         (
             "--listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://a:1",
-            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 \
+             with HTTPS scheme",
         ),
         (
             "--listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://a:1 --cert-file=c --key-file=k \
@@ -142,8 +155,12 @@ fn rules_that_end_the_start() {
         ("--name=", "--name must not be empty"),
         ("--initial-cluster=a", "--initial-cluster: URL scheme must be http, https, unix, or unixs: "),
     ];
+    check_rules(&table);
+}
+
+fn check_rules(table: &[(&str, &str)]) {
     for (line, expected) in table {
-        assert_eq!(error(line), expected, "{line}");
+        assert_eq!(error(line), *expected, "{line}");
     }
 }
 
@@ -170,9 +187,15 @@ fn what_has_no_effect_is_named() {
         notices("--max-wals=3 --backend-bbolt-freelist-type= --force"),
         [
             r#"warn flag is no longer supported - ignoring {"flag-name":"force"}"#,
-            r#"warn flag has no effect {"flag-name":"max-wals","reason":"segments are removed as soon as a checkpoint covers them"}"#,
+            concat!(
+                r#"warn flag has no effect {"flag-name":"max-wals","#,
+                r#""reason":"segments are removed as soon as a checkpoint covers them"}"#
+            ),
         ]
     );
+    assert_eq!(notices("--metrics=some"), [r#"warn unknown --metrics, using basic {"metrics":"some"}"#]);
+    assert_eq!(config("--snapshot-count=0 --host-whitelist=").snapshot_count, 10_000);
+    assert_eq!(notices("--cert-file=a --client-cert-auth").len(), 2, "no URL has TLS");
     assert_eq!(notices("--max-wals=5 --pre-vote=true"), [""; 0], "the default asks for nothing");
     let gates = notices("--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=true");
     assert_eq!(gates.len(), 1);
@@ -197,7 +220,8 @@ fn older_names() {
     assert_eq!(
         error("--experimental-initial-corrupt-check=true --feature-gates=InitialCorruptCheck=false"),
         "cannot specify both flags: --experimental-initial-corrupt-check=true and \
-         --feature-gates=InitialCorruptCheck=... at the same time, please just use --feature-gates=InitialCorruptCheck=true"
+         --feature-gates=InitialCorruptCheck=... at the same time, \
+         please just use --feature-gates=InitialCorruptCheck=true"
     );
     assert_eq!(
         error("--experimental-warning-unary-request-duration=1s --warning-unary-request-duration=1s"),
@@ -241,7 +265,10 @@ fn the_default_host_replaces_what_others_cannot_reach() {
     let (config, notices) = read_with_host(line, Some("10.1.2.3")).unwrap();
     assert_eq!(initial(&config), ["a=http://10.1.2.3:2390"]);
     assert_eq!(urls(&config.cluster.advertise_client_urls), ["http://localhost:2379"]);
-    assert!(notices.contains(&r#"info detected default host for advertise {"host":"10.1.2.3"}"#.to_owned()), "{notices:?}");
+    assert!(
+        notices.contains(&r#"info detected default host for advertise {"host":"10.1.2.3"}"#.to_owned()),
+        "{notices:?}"
+    );
     let line = "--listen-client-urls=http://0.0.0.0:2370 --advertise-client-urls=http://localhost:2379";
     let (config, _) = read_with_host(line, Some("10.1.2.3")).unwrap();
     assert_eq!(urls(&config.cluster.advertise_client_urls), ["http://10.1.2.3:2370"]);
@@ -252,7 +279,10 @@ fn the_default_host_replaces_what_others_cannot_reach() {
 #[test]
 fn what_a_member_without_data_asks_of_the_initial_cluster() {
     let table = [
-        ("--name=a --initial-cluster=b=http://localhost:2380", "couldn't find local name \"a\" in the initial cluster configuration"),
+        (
+            "--name=a --initial-cluster=b=http://localhost:2380",
+            "couldn't find local name \"a\" in the initial cluster configuration",
+        ),
         (
             "--name=a --initial-cluster=a=http://x:1",
             "--initial-cluster has a=http://x:1 but missing from --initial-advertise-peer-urls=http://localhost:2380",
@@ -266,17 +296,22 @@ fn what_a_member_without_data_asks_of_the_initial_cluster() {
             "initial cluster a=http://x:1,b=http://x:1 has duplicate url",
         ),
         (
-            "--name=a --initial-cluster=a=http://x:1,b=http://y:1,c=http://z:1 --initial-advertise-peer-urls=http://x:1",
+            "--name=a --initial-cluster=a=http://x:1,b=http://y:1,c=http://z:1 \
+             --initial-advertise-peer-urls=http://x:1",
             "--initial-cluster names 3 members, and a cluster of several members is not supported yet: \
              name this member alone",
         ),
-        ("--initial-cluster-state=existing", "--initial-cluster-state=existing is not supported yet: a member cannot join a cluster"),
+        (
+            "--initial-cluster-state=existing",
+            "--initial-cluster-state=existing is not supported yet: a member cannot join a cluster",
+        ),
         ("--initial-cluster=", "couldn't find local name \"default\" in the initial cluster configuration"),
     ];
     for (line, expected) in table {
         assert_eq!(config(line).validate_bootstrap().unwrap_err().to_string(), expected, "{line}");
     }
-    let several = "--name=a --initial-cluster=a=http://x:1,a=http://y:1 --initial-advertise-peer-urls=http://y:1,http://x:1";
+    let several =
+        "--name=a --initial-cluster=a=http://x:1,a=http://y:1 --initial-advertise-peer-urls=http://y:1,http://x:1";
     assert_eq!(config(several).validate_bootstrap(), Ok(()), "one name may have several URLs");
 }
 
@@ -312,7 +347,10 @@ fn kubeadms_command_line() {
     assert_eq!(
         config.client_tls,
         Tls {
-            certificate: Some(("/etc/kubernetes/pki/etcd/server.crt".into(), "/etc/kubernetes/pki/etcd/server.key".into())),
+            certificate: Some((
+                "/etc/kubernetes/pki/etcd/server.crt".into(),
+                "/etc/kubernetes/pki/etcd/server.key".into()
+            )),
             client_cert_auth: true,
             trusted_ca_file: Some("/etc/kubernetes/pki/etcd/ca.crt".into()),
             crl_file: None,
@@ -326,6 +364,8 @@ fn kubeadms_command_line() {
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));
     assert!(config.feature_gates.enabled("InitialCorruptCheck"));
     assert_eq!(config.validate_bootstrap(), Ok(()));
+    let about_tls = notices(KUBEADM).iter().filter(|notice| notice.contains("scheme is http")).count();
+    assert_eq!(about_tls, 0, "its metrics URL has no TLS on purpose");
     // Older tags get the older names.
     let older = KUBEADM
         .replace("--feature-gates=InitialCorruptCheck=true", "--experimental-initial-corrupt-check=true")

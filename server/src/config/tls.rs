@@ -33,14 +33,6 @@ pub enum TlsVersion {
 
 pub fn read(settings: &Settings) -> Result<Tls, ConfigError> {
     let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
-    let certificate = match (path("cert-file"), path("key-file")) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        _ => {
-            let (cert, key) = (settings.text("cert-file"), settings.text("key-file"));
-            return Err(ConfigError::HalfCertificate { cert, key });
-        }
-    };
     let (min, max) = (settings.text("tls-min-version"), settings.text("tls-max-version"));
     let min_version = version(&min, TlsVersion::V1_2)?;
     let max_version = version(&max, TlsVersion::V1_3)?;
@@ -51,7 +43,7 @@ pub fn read(settings: &Settings) -> Result<Tls, ConfigError> {
         return Err(ConfigError::CipherSuites);
     }
     Ok(Tls {
-        certificate,
+        certificate: path("cert-file").zip(path("key-file")),
         client_cert_auth: settings.bool("client-cert-auth"),
         trusted_ca_file: path("trusted-ca-file"),
         crl_file: path("client-crl-file"),
@@ -73,21 +65,27 @@ fn version(text: &str, default: TlsVersion) -> Result<TlsVersion, ConfigError> {
 }
 
 /// Whether the URLs to listen on and what there is of TLS go together.
-pub fn validate(config: &Config, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
+pub fn validate(config: &Config, settings: &Settings, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
     let tls = &config.client_tls;
-    for url in config.listen.client_urls.iter().chain(&config.listen.metrics_urls) {
+    let (cert, key) = (settings.text("cert-file"), settings.text("key-file"));
+    let has_a_file = !cert.is_empty() || !key.is_empty();
+    let clients = config.listen.client_urls.iter().map(|url| (url, true));
+    let metrics = config.listen.metrics_urls.iter().map(|url| (url, false));
+    for (url, is_for_clients) in clients.chain(metrics) {
         match (url.is_tls(), &tls.certificate) {
+            (true, None) if has_a_file => return Err(ConfigError::HalfCertificate { cert, key }),
             (true, None) => return Err(ConfigError::NoCertificate(url.clone())),
             (true, Some(_)) if tls.client_cert_auth && tls.trusted_ca_file.is_none() => {
                 return Err(ConfigError::NoTrustedCa);
             }
-            (false, Some(_)) => {
+            // For clients: what is served at the metrics URLs is often meant to be read without TLS.
+            (false, _) if has_a_file && is_for_clients => {
                 let text = "scheme is http or unix while key and cert files are present; ignoring key and cert files";
                 notices.push(Notice::warn(text).with("client-url", url.to_string()));
             }
             _ => {}
         }
-        if !url.is_tls() && tls.client_cert_auth {
+        if !url.is_tls() && tls.client_cert_auth && is_for_clients {
             let text = "scheme is http or unix while --client-cert-auth is enabled; \
                         ignoring client cert auth for this URL";
             notices.push(Notice::warn(text).with("client-url", url.to_string()));

@@ -11,6 +11,10 @@ use crate::flags::Source;
 use crate::flags::Url;
 use crate::notice::Notice;
 
+/// What `--metrics` knows; anything else is basic, as in etcd.
+const BASIC: &str = "basic";
+pub const EXTENSIVE: &str = "extensive";
+
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(50);
 
 /// Past these etcd warns.
@@ -20,15 +24,13 @@ const REQUEST_BYTES_USUAL_MAX: usize = 10 << 20;
 pub fn validate(config: &Config, settings: &Settings, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
     validate_urls(config, settings)?;
     validate_timing(config)?;
-    tls::validate(config, notices)?;
+    tls::validate(config, settings, notices)?;
     if config.name.is_empty() {
         return Err(ConfigError::Empty("name"));
     }
-    for (flag, count) in [
-        ("snapshot-count", config.snapshot_count),
-        ("max-txn-ops", config.max_txn_ops as u64),
-        ("max-request-bytes", config.max_request_bytes as u64),
-    ] {
+    for (flag, count) in
+        [("max-txn-ops", config.max_txn_ops as u64), ("max-request-bytes", config.max_request_bytes as u64)]
+    {
         if count == 0 {
             return Err(ConfigError::Zero(flag));
         }
@@ -52,11 +54,12 @@ fn validate_urls(config: &Config, settings: &Settings) -> Result<(), ConfigError
         }
     }
     let cluster = &config.cluster;
-    if cluster.initial_advertise_peer_urls.iter().any(Url::has_empty_host) {
-        return Err(ConfigError::PeerHost(join(&cluster.initial_advertise_peer_urls)));
+    let without_host = |urls: &[Url]| urls.iter().find(|url| url.has_empty_host()).map(|url| (join(urls), url.clone()));
+    if let Some((urls, url)) = without_host(&cluster.initial_advertise_peer_urls) {
+        return Err(ConfigError::PeerHost { urls, url });
     }
-    if cluster.advertise_client_urls.iter().any(Url::has_empty_host) {
-        return Err(ConfigError::ClientHost(join(&cluster.advertise_client_urls)));
+    if let Some((urls, url)) = without_host(&cluster.advertise_client_urls) {
+        return Err(ConfigError::ClientHost { urls, url });
     }
     // In a file, as in etcd, the default stands beside whatever is listened on.
     let explicit = settings.get("listen-client-urls").is_some_and(|given| given.source != Source::File);
@@ -109,6 +112,10 @@ fn warn(config: &Config, settings: &Settings, notices: &mut Vec<Notice>) {
     if config.max_request_bytes > REQUEST_BYTES_USUAL_MAX {
         let notice = Notice::warn("exceeded recommended request limit");
         notices.push(notice.with("max-request-bytes", config.max_request_bytes));
+    }
+    let metrics = settings.text("metrics");
+    if metrics != BASIC && metrics != EXTENSIVE {
+        notices.push(Notice::warn("unknown --metrics, using basic").with("metrics", metrics));
     }
     if config.unsafe_no_fsync {
         let text = "fsync is off (--unsafe-no-fsync): what was acknowledged is lost when the machine goes down";

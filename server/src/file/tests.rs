@@ -105,7 +105,10 @@ fn keys_that_are_not_read_are_named() {
     assert_eq!(warnings("cert-file: x"), [warning("cert-file", 1)], "it belongs in a section");
     assert_eq!(warnings("config-file: x"), [warning("config-file", 1)]);
     let text = "peer-transport-security:\n  crl: x\ndiscovery-config:\n  dial-timeout: 1";
-    assert_eq!(warnings(text), [warning("peer-transport-security.crl", 2), warning("discovery-config.dial-timeout", 4)]);
+    assert_eq!(
+        warnings(text),
+        [warning("peer-transport-security.crl", 2), warning("discovery-config.dial-timeout", 4)]
+    );
 }
 
 #[test]
@@ -114,7 +117,10 @@ fn malformed_values_are_named_with_their_line() {
         ("name: a\nsnapshot-count: many", "config file, line 2: snapshot-count: invalid value \"many\": parse error"),
         ("snapshot-count: -1", "config file, line 1: snapshot-count: invalid value \"-1\": parse error"),
         ("pre-vote: 'off'", "config file, line 1: pre-vote: invalid value \"off\": parse error"),
-        ("grpc-keepalive-timeout: 1.5", "config file, line 1: grpc-keepalive-timeout: invalid value \"1.5\": parse error"),
+        (
+            "grpc-keepalive-timeout: 1.5",
+            "config file, line 1: grpc-keepalive-timeout: invalid value \"1.5\": parse error",
+        ),
         ("name: {a: b}", "config file, line 1: name: a single value or a list of them is needed"),
         ("client-transport-security: x", "config file, line 1: client-transport-security: a mapping is needed"),
         ("- name", "config file, line 1: the file: a mapping is needed"),

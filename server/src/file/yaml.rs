@@ -1,7 +1,7 @@
 //! A YAML document as a tree that keeps each scalar's text and line. JSON is YAML.
 //!
-//! saphyr-parser gives the events: it is maintained, has no `unsafe` and one small dependency besides thiserror. A serde layer
-//! would guess types from text, whereas here the flag knows its type and reads the text itself.
+//! saphyr-parser gives the events: it is maintained, has no `unsafe` and one small dependency besides thiserror. A
+//! serde layer would guess types from text, whereas here the flag knows its type and reads the text itself.
 
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
@@ -33,7 +33,10 @@ pub struct Node {
 pub enum Content {
     Null,
     /// `plain`: without quotes.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     Sequence(Vec<Node>),
     Mapping(Vec<(String, Node)>),
 }

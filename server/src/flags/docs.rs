@@ -15,17 +15,19 @@ const INTRODUCTION: &str = "# Flags
 Made from the tables in `server/src/flags/table/`; a test says that it is in step, and
 `UPDATE_DOCS=1 cargo test -p garboard flags_md` writes it anew.
 
-Garboard takes every flag of etcd 3.6 and 3.7. Flags are written as for Go's `flag` package: one dash or two, `-x=y` or `-x y`;
-a boolean never takes the next word; numbers may be `0x1f`, `1_000`; durations are `1h2m3.5s`, `100ms`.
+Garboard takes every flag of etcd 3.6 and 3.7. Flags are written as for Go's `flag` package: one dash or two, `-x=y`
+or `-x y`; a boolean never takes the next word; numbers may be `0x1f`, `1_000`; durations are `1h2m3.5s`, `100ms`.
 
-Each flag has an environment variable: `ETCD_` and its name, in capitals, with `_` for `-` (`--data-dir`: `ETCD_DATA_DIR`).
-A flag and its variable together are an error. An empty variable counts as unset. An unknown `ETCD_*` variable is only warned about.
+Each flag has an environment variable: `ETCD_` and its name, in capitals, with `_` for `-` (`--data-dir`:
+`ETCD_DATA_DIR`). A flag and its variable together are an error. An empty variable counts as unset. An unknown
+`ETCD_*` variable is only warned about.
 
 With `--config-file` (or `ETCD_CONFIG_FILE`) everything comes from that file, in YAML or JSON, and other flags and the
-environment are not read. Keys are the flags' names, except under `client-transport-security` and `peer-transport-security`
-(`cert-file`, `key-file`, `client-cert-file`, `client-key-file`, `client-cert-auth`, `trusted-ca-file`, `auto-tls`, `allowed-cn`,
-`allowed-hostname`, `skip-client-san-verification`) and `socket-options` (`reuse-port`, `reuse-address`). Durations are whole
-nanoseconds, as in etcd, or written as for the flag. An unknown key is only warned about.
+environment are not read. Keys are the flags' names, except under `client-transport-security` and
+`peer-transport-security` (`cert-file`, `key-file`, `client-cert-file`, `client-key-file`, `client-cert-auth`,
+`trusted-ca-file`, `auto-tls`, `allowed-cn`, `allowed-hostname`, `skip-client-san-verification`) and `socket-options`
+(`reuse-port`, `reuse-address`). Durations are whole nanoseconds, as in etcd, or written as for the flag. An unknown
+key is only warned about.
 
 What a flag does here:
 
@@ -39,7 +41,8 @@ What a flag does here:
 pub fn flags_md() -> String {
     let mut text = INTRODUCTION.to_owned();
     for section in super::SECTIONS {
-        let _ = write!(text, "\n## {}\n\n| flag | default | in etcd | here | |\n|---|---|---|---|---|\n", section.title);
+        let _ =
+            write!(text, "\n## {}\n\n| flag | default | in etcd | here | |\n|---|---|---|---|---|\n", section.title);
         for flag in section.flags {
             let _ = writeln!(text, "{}", row(flag));
         }

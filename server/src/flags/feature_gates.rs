@@ -26,7 +26,8 @@ const fn gate(name: &'static str, stage: Stage, default: bool, without_effect: O
     Gate { name, stage, default, without_effect }
 }
 
-const COMPARES_MEMBERS: &str = "it compares members with each other, and a cluster of several members is not supported yet";
+const COMPARES_MEMBERS: &str =
+    "it compares members with each other, and a cluster of several members is not supported yet";
 
 const ALWAYS_CHECKPOINTED: &str = "the time that leases have left is always written down here";
 

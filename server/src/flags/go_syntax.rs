@@ -1,5 +1,5 @@
-//! Booleans, numbers and durations as Go's `strconv` and `time` packages read and write them (base 0: `0x`, `0o`, `0b`, `0`
-//! prefixes and `_` between digits), since etcd's flags are read by them.
+//! Booleans, numbers and durations as Go's `strconv` and `time` packages read and write them (base 0: `0x`, `0o`, `0b`,
+//! `0` prefixes and `_` between digits), since etcd's flags are read by them.
 
 use super::ValueError;
 
@@ -236,7 +236,9 @@ mod tests {
             assert_eq!(parse_duration(text), expected, "{text}");
             assert_eq!(expected.map(format_duration).as_deref(), Ok(printed), "{text}");
         }
-        for text in ["", "5", "s", ".s", "1.1.1s", "1x", "1 s", "1h-2m", "2562048h", "1d", "--1s", "99999999999999999999s"] {
+        for text in
+            ["", "5", "s", ".s", "1.1.1s", "1x", "1 s", "1h-2m", "2562048h", "1d", "--1s", "99999999999999999999s"]
+        {
             assert_eq!(parse_duration(text), Err(ValueError::Parse), "{text}");
         }
     }

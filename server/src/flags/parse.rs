@@ -1,5 +1,5 @@
-//! The command line, as Go's `flag` package reads it: one dash or two, `-x=y` or `-x y`; a boolean never takes the next word;
-//! the first word that is no flag, or `--`, ends the flags.
+//! The command line, as Go's `flag` package reads it: one dash or two, `-x=y` or `-x y`; a boolean never takes the next
+//! word; the first word that is no flag, or `--`, ends the flags.
 
 use super::Settings;
 use super::Source;

@@ -82,7 +82,8 @@ impl Settings {
     }
 }
 
-/// One getter per kind of value. Asking for a flag that does not exist, or for another kind than its own, is a fault of ours.
+/// One getter per kind of value. Asking for a flag that does not exist, or for another kind than its own, is a fault of
+/// ours.
 macro_rules! getter {
     ($name:ident, $variant:ident, $type:ty) => {
         pub fn $name(&self, name: &str) -> $type {

@@ -1,5 +1,5 @@
-//! The URLs that etcd listens on and advertises: `http`, `https`, `unix` and `unixs`, with host and port or a socket path,
-//! and nothing after them.
+//! The URLs that etcd listens on and advertises: `http`, `https`, `unix` and `unixs`, with host and port or a socket
+//! path, and nothing after them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -40,7 +40,10 @@ pub struct Url {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// `host` without the brackets of IPv6; may be empty.
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     Socket(String),
 }
 

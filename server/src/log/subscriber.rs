@@ -14,10 +14,12 @@ use tracing::span;
 use super::Level;
 use super::Line;
 
-/// Crates of ours begin so; others are listened to from one level higher, since what they tell is meant for their developers.
+/// Crates of ours begin so; others are listened to from one level higher, since what they tell is meant for their
+/// developers.
 const OURS: &str = "garboard";
 
-/// An event with this target is the last of the process: its level is fatal, and it is on its way out before the call returns.
+/// An event with this target is the last of the process: its level is fatal, and it is on its way out before the call
+/// returns.
 const FATAL: &str = "garboard::fatal";
 
 pub struct LogSubscriber {
@@ -218,13 +220,14 @@ mod tests {
             tracing::error!("e");
             tracing::error!(target: "garboard::fatal", "f");
         };
-        let heard = |level| {
-            lines(level, speak).iter().map(|line| line["msg"].as_str().unwrap().to_owned()).collect::<String>()
-        };
+        let heard =
+            |level| lines(level, speak).iter().map(|line| line["msg"].as_str().unwrap().to_owned()).collect::<String>();
         assert_eq!(heard(Level::Debug), "abcdef");
         assert_eq!(heard(Level::Info), "bdef");
         assert_eq!(heard(Level::Warn), "def");
         assert_eq!(heard(Level::Error), "ef");
         assert_eq!(heard(Level::Fatal), "f");
+        let last = lines(Level::Info, speak).pop().unwrap();
+        assert_eq!((&last["level"], &last["msg"]), (&"fatal".into(), &"f".into()));
     }
 }

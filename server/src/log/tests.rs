@@ -28,7 +28,10 @@ fn a_panic_on_any_thread_is_logged_and_ends_the_process() {
     let text = String::from_utf8(output.stderr).unwrap();
     let line = text.lines().find(|line| line.contains("lost 3 things")).unwrap_or_else(|| panic!("{text}"));
     let line: Value = serde_json::from_str(line).unwrap();
-    assert_eq!((&line["level"], &line["msg"], &line["thread"]), (&"panic".into(), &"lost 3 things".into(), &"worker".into()));
+    assert_eq!(
+        (&line["level"], &line["msg"], &line["thread"]),
+        (&"panic".into(), &"lost 3 things".into(), &"worker".into())
+    );
     assert!(line["caller"].as_str().unwrap().starts_with("log/tests.rs:"), "{line}");
 }
 

@@ -33,14 +33,21 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let cert = dir.join(format!("{name}.crt"));
         std::fs::write(&cert, params.self_signed(&key)?.pem())?;
         Ok(Self { issuer: Issuer::new(params, key), cert })
     }
 
     /// A certificate for servers on this machine and for clients, in `<dir>/<file>.{crt,key}`; files that exist are replaced.
-    pub fn issue(&self, dir: &Path, file: &str, common_name: &str, organization: Option<&str>) -> anyhow::Result<Identity> {
+    pub fn issue(
+        &self,
+        dir: &Path,
+        file: &str,
+        common_name: &str,
+        organization: Option<&str>,
+    ) -> anyhow::Result<Identity> {
         let key = KeyPair::generate()?;
         let names = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned).to_vec())?;

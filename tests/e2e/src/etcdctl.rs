@@ -25,7 +25,14 @@ pub struct Etcdctl {
 impl Etcdctl {
     pub fn new(lab: &Lab, endpoint: &str) -> Self {
         let program = lab.tool("etcdctl");
-        Self { program, globals: vec![format!("--endpoints={endpoint}"), "--command-timeout=10s".into(), "--dial-timeout=5s".into()] }
+        Self {
+            program,
+            globals: vec![
+                format!("--endpoints={endpoint}"),
+                "--command-timeout=10s".into(),
+                "--dial-timeout=5s".into(),
+            ],
+        }
     }
 
     /// Trusts `authority`, and shows `identity` if there is one.
@@ -41,7 +48,7 @@ impl Etcdctl {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         // The environment of whoever runs this must not change what etcdctl does.
-        command.env_clear().env("HOME", "/").args(&self.globals).args(args);
+        command.env_clear().env("HOME", "/").env("PATH", "/usr/bin:/bin").args(&self.globals).args(args);
         command
     }
 

@@ -111,7 +111,14 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     println!("e2e: {} scenarios on {}, seed {}", chosen.len(), options.server.display(), options.seed);
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
-        let lab = Lab::new(root.join(scenario.name), &options.server, &options.tools, options.control, options.seed, options.kill_seconds)?;
+        let lab = Lab::new(
+            root.join(scenario.name),
+            &options.server,
+            &options.tools,
+            options.control,
+            options.seed,
+            options.kill_seconds,
+        )?;
         let start = Instant::now();
         let result = (scenario.run)(&lab);
         let seconds = start.elapsed().as_secs_f64();
@@ -123,7 +130,11 @@ fn run(options: &Options) -> anyhow::Result<bool> {
             }
             Err(error) => {
                 failed += 1;
-                println!("{:<28} FAILED ({seconds:.1} s)\n    {}", scenario.name, format!("{error:#}").replace('\n', "\n    "));
+                println!(
+                    "{:<28} FAILED ({seconds:.1} s)\n    {}",
+                    scenario.name,
+                    format!("{error:#}").replace('\n', "\n    ")
+                );
                 println!("    kept: {}", lab.dir.display());
             }
         }

@@ -175,5 +175,8 @@ fn limit(name: &str, id: u32, limit: Duration) -> std::sync::mpsc::Sender<()> {
 /// The last lines of a log.
 pub fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(25)..].iter().map(|line| line.chars().take(600).collect::<String>() + "\n").collect()
+    lines[lines.len().saturating_sub(25)..]
+        .iter()
+        .map(|line| line.chars().take(600).collect::<String>() + "\n")
+        .collect()
 }

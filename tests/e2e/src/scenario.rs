@@ -51,7 +51,14 @@ impl FromStr for Tier {
 // === impl Lab ===
 
 impl Lab {
-    pub fn new(dir: PathBuf, server: &Path, tools: &Path, control: bool, seed: u64, kill_seconds: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        dir: PathBuf,
+        server: &Path,
+        tools: &Path,
+        control: bool,
+        seed: u64,
+        kill_seconds: u64,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         Ok(Self { dir, server: server.to_owned(), tools: tools.to_owned(), control, seed, kill_seconds })
     }

@@ -17,23 +17,53 @@ pub fn all() -> Vec<Scenario> {
     use Tier::K8s;
     let scenario = |name, what, tier, ours_only, run| Scenario { name, what, tier, ours_only, run };
     vec![
-        scenario("etcdctl", "each etcdctl command, its output compared with real etcd's", Cluster, false, commands::etcdctl),
+        scenario(
+            "etcdctl",
+            "each etcdctl command, its output compared with real etcd's",
+            Cluster,
+            false,
+            commands::etcdctl,
+        ),
         scenario("clientv3-plain", "Go clientv3 drives every call", Cluster, false, suites::plain),
         scenario("clientv3-tls", "the same over TLS with client certificates", Cluster, false, suites::tls),
         scenario("clientv3-unix", "the same over a unix socket", Cluster, false, suites::unix),
         scenario("wire", "HTTP/2 frames that no gRPC client sends", Cluster, false, suites::wire),
         scenario("quota", "NOSPACE and the way out of it", Cluster, false, suites::quota),
-        scenario("differential", "random requests: same answers, history and HashKV as real etcd", Cluster, false, suites::differential),
+        scenario(
+            "differential",
+            "random requests: same answers, history and HashKV as real etcd",
+            Cluster,
+            false,
+            suites::differential,
+        ),
         scenario("rangestream", "KV.RangeStream with clientv3 3.7", Cluster, false, suites::rangestream),
-        scenario("tls", "client certificates are demanded; certificates are reloaded without a restart", Cluster, false, tls::tls),
+        scenario(
+            "tls",
+            "client certificates are demanded; certificates are reloaded without a restart",
+            Cluster,
+            false,
+            tls::tls,
+        ),
         scenario("flags", "flags, environment, config file, version, signals", Cluster, false, config::flags),
         scenario("listen", "port 0, unix sockets, several client URLs, wal-dir", Cluster, false, config::listen),
         scenario("auto-compaction", "by revision and by period", Cluster, false, config::auto_compaction),
         scenario("health", "/health /livez /readyz /version", Cluster, false, health::health),
         scenario("metrics", "the metrics that alerts and dashboards use", Cluster, false, metrics::metrics),
         scenario("kill", "kill -9 at random points under writes", Cluster, false, suites::kill),
-        scenario("torn-tail", "a write that a crash cut short does not stop the next start", Cluster, true, damage::torn_tail),
+        scenario(
+            "torn-tail",
+            "a write that a crash cut short does not stop the next start",
+            Cluster,
+            true,
+            damage::torn_tail,
+        ),
         scenario("bit-flip", "a flipped bit in a synced record refuses to start", Cluster, false, damage::bit_flip),
-        scenario("kube-apiserver", "Kubernetes on the store, through kills of the store", K8s, false, kubernetes::kube_apiserver),
+        scenario(
+            "kube-apiserver",
+            "Kubernetes on the store, through kills of the store",
+            K8s,
+            false,
+            kubernetes::kube_apiserver,
+        ),
     ]
 }

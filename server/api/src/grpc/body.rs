@@ -15,6 +15,7 @@ use tonic::Code;
 
 use crate::grpc::call::Call;
 use crate::grpc::prefix::Prefixes;
+use crate::listen::peer::Peer;
 use crate::method::Method;
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -26,15 +27,19 @@ pub struct RequestBody<B> {
     bytes_max: usize,
     method: Method,
     metrics: Arc<Metrics>,
+    peer: Arc<Peer>,
+    /// What `peer` was told that this request holds.
+    held: usize,
 }
 
 impl<B> RequestBody<B> {
-    pub fn new(inner: B, bytes_max: usize, method: Method, metrics: Arc<Metrics>) -> RequestBody<B> {
-        RequestBody { inner, prefixes: Prefixes::default(), bytes_max, method, metrics }
+    pub fn new(inner: B, bytes_max: usize, method: Method, metrics: &Arc<Metrics>, peer: &Arc<Peer>) -> RequestBody<B> {
+        let (metrics, peer) = (Arc::clone(metrics), Arc::clone(peer));
+        RequestBody { inner, prefixes: Prefixes::default(), bytes_max, method, metrics, peer, held: 0 }
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), tonic::Status> {
-        let RequestBody { prefixes, bytes_max, method, metrics, .. } = self;
+        let RequestBody { prefixes, bytes_max, method, metrics, peer, held, .. } = self;
         let mut longest = 0;
         prefixes.scan(data, |length| {
             longest = length.max(longest);
@@ -45,7 +50,17 @@ impl<B> RequestBody<B> {
             let message = format!("grpc: received message larger than max ({longest} vs. {bytes_max})");
             return Err(tonic::Status::resource_exhausted(message));
         }
+        let before = std::mem::replace(held, prefixes.incomplete());
+        if !peer.hold(before, *held) {
+            return Err(tonic::Status::resource_exhausted("grpc: too many unfinished messages on this connection"));
+        }
         Ok(())
+    }
+}
+
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        self.peer.hold(self.held, 0);
     }
 }
 
@@ -121,10 +136,7 @@ impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.call.is_none() {
             return Poll::Ready(None);
         }

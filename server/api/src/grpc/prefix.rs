@@ -8,9 +8,15 @@ pub struct Prefixes {
     prefix: [u8; PREFIX_BYTES],
     prefix_read: usize,
     message_left: usize,
+    message_bytes: usize,
 }
 
 impl Prefixes {
+    /// Bytes received of a message that is not complete.
+    pub fn incomplete(&self) -> usize {
+        if self.message_left > 0 { self.message_bytes - self.message_left } else { 0 }
+    }
+
     /// Goes on by `bytes`; `seen` is told the length of each message that begins.
     pub fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(usize)) {
         while !bytes.is_empty() {
@@ -27,10 +33,14 @@ impl Prefixes {
             if self.prefix_read == PREFIX_BYTES {
                 let [_, length @ ..] = self.prefix;
                 self.prefix_read = 0;
-                self.message_left = u32::from_be_bytes(length) as usize;
+                self.message_bytes = u32::from_be_bytes(length) as usize;
+                self.message_left = self.message_bytes;
                 seen(self.message_left);
             }
         }
+        let mut prefixes = Prefixes::default();
+        prefixes.scan(&bytes[..20], |_| ());
+        assert_eq!(prefixes.incomplete(), 2, "of 257");
     }
 }
 
@@ -46,6 +56,7 @@ mod tests {
             let mut lengths = Vec::new();
             bytes.chunks(cut).for_each(|piece| prefixes.scan(piece, |length| lengths.push(length)));
             assert_eq!(lengths, [3, 0, 257], "cut into {cut}");
+            assert_eq!(prefixes.incomplete(), 0);
         }
     }
 }

@@ -52,7 +52,8 @@ pub async fn serve<H: Handler>(
     handler: Arc<H>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let opened = clock::timeout(limits.handshake_timeout, open(socket, remote, entrance)).await;
+    let opened =
+        clock::timeout(limits.handshake_timeout, open(socket, remote, entrance, limits.request_bytes_max)).await;
     let Some((mut wire, peer, version)) = opened.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
     if version == Version::Http2 {
         wire.watch(Arc::clone(&peer), limits.keepalive_min_time);
@@ -81,7 +82,12 @@ pub async fn serve<H: Handler>(
     }
 }
 
-async fn open(socket: Socket, remote: String, entrance: &Entrance) -> io::Result<Option<(Wire, Arc<Peer>, Version)>> {
+async fn open(
+    socket: Socket,
+    remote: String,
+    entrance: &Entrance,
+    request_bytes_max: usize,
+) -> io::Result<Option<(Wire, Arc<Peer>, Version)>> {
     let (transport, identity) = match &entrance.tls {
         None => (Transport::Plain(socket), None),
         Some(tls) => {
@@ -94,7 +100,7 @@ async fn open(socket: Socket, remote: String, entrance: &Entrance) -> io::Result
     };
     let mut wire = Wire::new(transport);
     let Some(version) = wire.version().await? else { return Ok(None) };
-    Ok(Some((wire, Arc::new(Peer::new(remote, identity, entrance.surface)), version)))
+    Ok(Some((wire, Arc::new(Peer::new(remote, identity, entrance.surface, request_bytes_max)), version)))
 }
 
 fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<Tasks> {
@@ -113,7 +119,11 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<Tasks> {
     builder
 }
 
-async fn drive<C>(connection: C, mut stop: watch::Receiver<bool>, shut_down: impl FnOnce(std::pin::Pin<&mut C>)) -> io::Result<()>
+async fn drive<C>(
+    connection: C,
+    mut stop: watch::Receiver<bool>,
+    shut_down: impl FnOnce(std::pin::Pin<&mut C>),
+) -> io::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {

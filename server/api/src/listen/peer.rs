@@ -25,6 +25,9 @@ pub struct Peer {
     identity: Option<Identity>,
     surface: Surface,
     open_streams: AtomicUsize,
+    /// Bytes of messages that are not complete yet.
+    held_bytes: AtomicUsize,
+    held_bytes_max: usize,
     /// Counters for the version that the client names in each of its requests.
     client_version: ArcSwapOption<(Box<[u8]>, VersionCounters)>,
 }
@@ -33,8 +36,16 @@ pub struct Peer {
 pub struct OpenStream(Arc<Peer>);
 
 impl Peer {
-    pub fn new(remote: String, identity: Option<Identity>, surface: Surface) -> Peer {
-        Peer { remote, identity, surface, open_streams: AtomicUsize::new(0), client_version: ArcSwapOption::empty() }
+    pub fn new(remote: String, identity: Option<Identity>, surface: Surface, held_bytes_max: usize) -> Peer {
+        Peer {
+            remote,
+            identity,
+            surface,
+            open_streams: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            held_bytes_max,
+            client_version: ArcSwapOption::empty(),
+        }
     }
 
     /// Address and port; `@` for a Unix socket.
@@ -61,6 +72,16 @@ impl Peer {
     /// Streams open now.
     pub fn open_streams(&self) -> usize {
         self.open_streams.load(Ordering::Relaxed)
+    }
+
+    /// A stream's incomplete message went from `before` to `now` bytes; false if the connection may not hold that much.
+    pub fn hold(&self, before: usize, now: usize) -> bool {
+        if before == now {
+            return true;
+        }
+        let held = self.held_bytes.fetch_add(now, Ordering::Relaxed) + now;
+        self.held_bytes.fetch_sub(before, Ordering::Relaxed);
+        now < before || held - before <= self.held_bytes_max
     }
 
     /// Runs `count` on the counters of `version`, resolved by `resolve` when a connection first names it.

@@ -47,14 +47,7 @@ pub struct Police {
 impl Police {
     /// `ping_min_time`: the least time between two pings while calls are open.
     pub fn new(ping_min_time: Duration) -> Police {
-        Police {
-            ping_min_time,
-            pinged_at: None,
-            strikes: 0,
-            forgiven: false,
-            idle_frames: 0.0,
-            idle_frames_at: None,
-        }
+        Police { ping_min_time, pinged_at: None, strikes: 0, forgiven: false, idle_frames: 0.0, idle_frames_at: None }
     }
 
     /// The server sent a frame.
@@ -137,7 +130,8 @@ mod tests {
     fn frames_without_effect_have_a_budget() {
         for (kind, length) in [(frames::SETTINGS, 0), (2, 5), (frames::DATA, 0), (0x42, 1)] {
             let start = garboard_runtime::clock::now();
-            let flood = |police: &mut Police| (0..2000).find(|_| police.received(head(kind, length, 0), 1, || start).is_err());
+            let flood =
+                |police: &mut Police| (0..2000).find(|_| police.received(head(kind, length, 0), 1, || start).is_err());
             assert_eq!(flood(&mut Police::new(Duration::ZERO)), Some(1000), "kind {kind}");
             let mut police = Police::new(Duration::ZERO);
             let slow = (0..5000).find(|n| {

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn the_four_schemes_and_what_is_refused() {
-        for text in ["http://127.0.0.1:0", "https://[::1]:2379", "unix://localhost:2379", "unixs:///run/garboard.sock"] {
+        for text in ["http://127.0.0.1:0", "https://[::1]:2379", "unix://localhost:2379", "unixs:///run/garboard.sock"]
+        {
             assert_eq!(text.parse::<ListenUrl>().unwrap().to_string(), text);
         }
         assert!(matches!("ftp://a:1".parse::<ListenUrl>(), Err(UrlError::Scheme(_))));

@@ -67,7 +67,12 @@ impl Workers {
     ///
     /// # Errors
     /// A thread or a runtime cannot be had.
-    pub fn start<H: Handler>(count: usize, handler: &Arc<H>, limits: &Arc<Limits>, stop: &watch::Receiver<bool>) -> io::Result<Workers> {
+    pub fn start<H: Handler>(
+        count: usize,
+        handler: &Arc<H>,
+        limits: &Arc<Limits>,
+        stop: &watch::Receiver<bool>,
+    ) -> io::Result<Workers> {
         assert!(count > 0);
         let (running, finished) = mpsc::channel(1);
         let mut workers = Vec::with_capacity(count);
@@ -89,7 +94,8 @@ impl Workers {
 
     /// Gives a connection to the least loaded worker.
     pub fn deal(&self, job: Job) {
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.connections.load(Ordering::Relaxed)) else {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.connections.load(Ordering::Relaxed))
+        else {
             return;
         };
         worker.load.connections.fetch_add(1, Ordering::AcqRel);
@@ -131,7 +137,13 @@ async fn work<H: Handler>(
     }
 }
 
-async fn serve<H: Handler>(job: Job, loaded: Loaded, handler: Arc<H>, limits: Arc<Limits>, stop: watch::Receiver<bool>) {
+async fn serve<H: Handler>(
+    job: Job,
+    loaded: Loaded,
+    handler: Arc<H>,
+    limits: Arc<Limits>,
+    stop: watch::Receiver<bool>,
+) {
     let Job { socket, remote, entrance, _place } = job;
     let served = async {
         let socket = Socket::enter(socket)?;

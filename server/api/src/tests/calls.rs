@@ -40,14 +40,17 @@ async fn what_is_put_is_read_and_headers_are_filled() {
     let all: pb::RangeResponse = client.unary(RANGE, &range("a", "z")).await.unwrap();
     assert_eq!((all.kvs.len(), all.count), (2, 2));
 
-    let reads = pb::TxnRequest { success: vec![range_op(range("a", "")), range_op(range("a", "z"))], ..Default::default() };
+    let reads =
+        pb::TxnRequest { success: vec![range_op(range("a", "")), range_op(range("a", "z"))], ..Default::default() };
     let read: pb::TxnResponse = client.unary(TXN, &reads).await.unwrap();
     assert_eq!(read.header.unwrap().member_id, member.node.member_id());
     let Some(pb::response_op::Response::ResponseRange(inner)) = &read.responses[1].response else { panic!("a range") };
     assert_eq!((inner.count, inner.header.unwrap().member_id), (2, 0), "inner headers carry the revision only");
 
-    let deleted: pb::DeleteRangeResponse =
-        client.unary("/etcdserverpb.KV/DeleteRange", &pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
+    let deleted: pb::DeleteRangeResponse = client
+        .unary("/etcdserverpb.KV/DeleteRange", &pb::DeleteRangeRequest { key: "a".into(), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(deleted.deleted, 1);
     let compacted = pb::CompactionRequest { revision: 3, physical: true };
     client.unary::<pb::CompactionResponse>("/etcdserverpb.KV/Compact", &compacted).await.unwrap();
@@ -75,9 +78,13 @@ async fn refusals_have_etcds_code_and_text() {
     let future = pb::RangeRequest { revision: 99, ..range("a", "") };
     let refused = client.unary::<pb::RangeResponse>(RANGE, &future).await.unwrap_err();
     assert_eq!(refused, (11, "etcdserver: mvcc: required revision is a future revision".into()));
-    let refused = client.unary::<pb::MemberAddResponse>("/etcdserverpb.Cluster/MemberAdd", &pb::MemberAddRequest::default()).await;
+    let refused = client
+        .unary::<pb::MemberAddResponse>("/etcdserverpb.Cluster/MemberAdd", &pb::MemberAddRequest::default())
+        .await;
     assert_eq!(refused.unwrap_err().0, 12);
-    let refused = client.unary::<pb::AuthenticateResponse>("/etcdserverpb.Auth/Authenticate", &pb::AuthenticateRequest::default()).await;
+    let refused = client
+        .unary::<pb::AuthenticateResponse>("/etcdserverpb.Auth/Authenticate", &pb::AuthenticateRequest::default())
+        .await;
     assert_eq!(refused.unwrap_err(), (9, "etcdserver: authentication is not enabled".into()));
     member.stop().await;
 }
@@ -116,7 +123,8 @@ async fn a_deadline_that_has_passed_ends_the_call() {
     let late = client.unary_with::<pb::PutResponse>(PUT, &put("a", "1"), &[("grpc-timeout", "1n")]).await.unwrap_err();
     assert_eq!(late, (4, "context deadline exceeded".into()));
     client.unary_with::<pb::PutResponse>(PUT, &put("a", "1"), &[("grpc-timeout", "30S")]).await.unwrap();
-    let malformed = client.unary_with::<pb::PutResponse>(PUT, &put("a", "1"), &[("grpc-timeout", "soon")]).await.unwrap_err();
+    let malformed =
+        client.unary_with::<pb::PutResponse>(PUT, &put("a", "1"), &[("grpc-timeout", "soon")]).await.unwrap_err();
     assert_eq!(malformed.0, 13);
     member.stop().await;
 }
@@ -125,16 +133,19 @@ async fn a_deadline_that_has_passed_ends_the_call() {
 async fn status_members_and_health() {
     let member = Member::start(config()).await;
     let client = member.client().await;
-    let status: pb::StatusResponse = client.unary("/etcdserverpb.Maintenance/Status", &pb::StatusRequest {}).await.unwrap();
+    let status: pb::StatusResponse =
+        client.unary("/etcdserverpb.Maintenance/Status", &pb::StatusRequest {}).await.unwrap();
     assert_eq!((status.version.as_str(), status.storage_version.as_str()), (crate::version::SERVER, "3.6.0"));
     assert_eq!(status.leader, member.node.member_id());
     assert!(status.raft_index > 0 && status.db_size_quota > 0, "{status:?}");
     let members: pb::MemberListResponse =
         client.unary("/etcdserverpb.Cluster/MemberList", &pb::MemberListRequest { linearizable: true }).await.unwrap();
     assert_eq!(members.members[0].id, member.node.member_id());
-    let auth: pb::AuthStatusResponse = client.unary("/etcdserverpb.Auth/AuthStatus", &pb::AuthStatusRequest {}).await.unwrap();
+    let auth: pb::AuthStatusResponse =
+        client.unary("/etcdserverpb.Auth/AuthStatus", &pb::AuthStatusRequest {}).await.unwrap();
     assert!(!auth.enabled);
-    let hash: pb::HashKvResponse = client.unary("/etcdserverpb.Maintenance/HashKV", &pb::HashKvRequest { revision: 0 }).await.unwrap();
+    let hash: pb::HashKvResponse =
+        client.unary("/etcdserverpb.Maintenance/HashKV", &pb::HashKvRequest { revision: 0 }).await.unwrap();
     assert_eq!(hash.hash_revision, hash.header.unwrap().revision);
     let health = client.raw("/grpc.health.v1.Health/Check", Bytes::from_static(&[0; 5]), &[]).await.unwrap();
     assert_eq!(&health[..], [8, 1], "SERVING");

@@ -32,6 +32,25 @@ pub struct Call {
     headers: HeaderMap,
 }
 
+/// A request on its way.
+pub struct Unanswered {
+    response: h2::client::ResponseFuture,
+    _send: SendStream<Bytes>,
+}
+
+impl Unanswered {
+    /// How it is refused.
+    pub async fn answered(self) -> End {
+        let response = clock::timeout(PATIENCE, self.response).await.unwrap().unwrap();
+        end_of(response.headers())
+    }
+}
+
+fn end_of(headers: &HeaderMap) -> End {
+    let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    (text("grpc-status").parse().unwrap(), text("grpc-message").replace("%20", " "))
+}
+
 /// Code and text of a call's end.
 pub type End = (i32, String);
 
@@ -44,28 +63,35 @@ impl Client {
 
     /// Opens a call whose request begins with `first` and goes on.
     pub async fn open(&self, path: &str, first: &impl Message, headers: &[(&'static str, &str)]) -> Call {
-        let mut request = Request::post(format!("http://member{path}")).header("content-type", "application/grpc").header("te", "trailers");
+        self.post(path, framed(first), false, headers).await.1
+    }
+
+    /// Opens a call with one request and no more to come.
+    pub async fn open_ended(&self, path: &str, request: &impl Message) -> Call {
+        self.post(path, framed(request), true, &[]).await.1
+    }
+
+    /// Begins a request that neither ends nor waits for its answer.
+    pub async fn begin(&self, path: &str, body: Bytes) -> Unanswered {
+        let request = Request::post(format!("http://member{path}")).header("content-type", "application/grpc");
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        let (response, mut send) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+        send.send_data(body, false).unwrap();
+        Unanswered { response, _send: send }
+    }
+
+    async fn post(&self, path: &str, body: Bytes, end: bool, headers: &[(&'static str, &str)]) -> (u16, Call) {
+        let mut request = Request::post(format!("http://member{path}")).header("content-type", "application/grpc");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut sender = self.sender.clone().ready().await.unwrap();
         let (response, mut send) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-        send.send_data(framed(first), false).unwrap();
+        send.send_data(body, end).unwrap();
         let response = clock::timeout(PATIENCE, response).await.unwrap().unwrap();
         let (parts, receive) = response.into_parts();
-        Call { send, receive, buffer: BytesMut::new(), headers: parts.headers }
-    }
-
-    /// Opens a call with one request and no more to come.
-    pub async fn open_ended(&self, path: &str, request: &impl Message) -> Call {
-        let mut post = Request::post(format!("http://member{path}")).header("content-type", "application/grpc");
-        post = post.header("te", "trailers");
-        let mut sender = self.sender.clone().ready().await.unwrap();
-        let (response, mut send) = sender.send_request(post.body(()).unwrap(), false).unwrap();
-        send.send_data(framed(request), true).unwrap();
-        let response = clock::timeout(PATIENCE, response).await.unwrap().unwrap();
-        let (parts, receive) = response.into_parts();
-        Call { send, receive, buffer: BytesMut::new(), headers: parts.headers }
+        let call = Call { send, receive, buffer: BytesMut::new(), headers: parts.headers };
+        (parts.status.as_u16(), call)
     }
 
     /// A call of one message each way.
@@ -73,33 +99,23 @@ impl Client {
         self.unary_with(path, request, &[]).await
     }
 
-    pub async fn unary_with<A: Message + Default>(&self, path: &str, request: &impl Message, headers: &[(&'static str, &str)]) -> Result<A, End> {
+    pub async fn unary_with<A: Message + Default>(
+        &self,
+        path: &str,
+        request: &impl Message,
+        headers: &[(&'static str, &str)],
+    ) -> Result<A, End> {
         self.raw(path, framed(request), headers).await.map(|bytes| A::decode(bytes).unwrap())
     }
 
     /// The HTTP status of a request without a message.
     pub async fn status(&self, path: &str, headers: &[(&'static str, &str)]) -> u16 {
-        let mut request = Request::post(format!("http://member{path}")).header("content-type", "application/grpc");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut sender = self.sender.clone().ready().await.unwrap();
-        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
-        clock::timeout(PATIENCE, response).await.unwrap().unwrap().status().as_u16()
+        self.post(path, Bytes::new(), true, headers).await.0
     }
 
     /// Sends these bytes as the whole request; answers the first message of the answer.
     pub async fn raw(&self, path: &str, body: Bytes, headers: &[(&'static str, &str)]) -> Result<Bytes, End> {
-        let mut request = Request::post(format!("http://member{path}")).header("content-type", "application/grpc");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut sender = self.sender.clone().ready().await.unwrap();
-        let (response, mut send) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-        send.send_data(body, true).unwrap();
-        let response = clock::timeout(PATIENCE, response).await.unwrap().unwrap();
-        let (parts, receive) = response.into_parts();
-        let mut call = Call { send, receive, buffer: BytesMut::new(), headers: parts.headers };
+        let mut call = self.post(path, body, true, headers).await.1;
         let message = call.next_bytes().await?;
         let end = call.next_bytes().await.unwrap_err();
         assert_eq!(end.0, 0, "a message, then a good end: {end:?}");
@@ -138,8 +154,7 @@ impl Call {
                 Some(Err(error)) => return Err((-1, error.to_string())),
                 None => {
                     let trailers = self.receive.trailers().await.unwrap().unwrap_or_else(|| self.headers.clone());
-                    let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-                    return Err((text("grpc-status").parse().unwrap(), text("grpc-message").replace("%20", " ")));
+                    return Err(end_of(&trailers));
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use garboard_node::Node;
 use garboard_node::NodeConfig;
 use garboard_runtime::clock;
+use garboard_storage::disk::memory::MemoryDisk;
 use prometheus::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -40,13 +41,13 @@ impl Member {
     pub async fn start(config: ApiConfig) -> Member {
         let registry = Registry::new();
         let settings = NodeConfig {
-            data_dir: tempfile::tempdir().unwrap().keep(),
+            data_dir: "/member".into(),
             election_timeout: Duration::from_millis(200),
             heartbeat_interval: Duration::from_millis(20),
             wal_segment_bytes: 1 << 20,
             ..Default::default()
         };
-        let node = Node::start(settings, Arc::new(garboard_storage::RealDisk), &registry).await.unwrap();
+        let node = Node::start(settings, Arc::new(MemoryDisk::new()), &registry).await.unwrap();
         clock::timeout(PATIENCE, node.ready()).await.unwrap().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {

@@ -15,7 +15,10 @@ use crate::tests::fixture::config;
 
 async fn http(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut page = String::new();
     clock::timeout(PATIENCE, stream.read_to_string(&mut page)).await.unwrap().unwrap();
     page
@@ -62,7 +65,10 @@ async fn metrics_urls_show_metrics_and_health_only() {
     let stream = TcpStream::connect(metrics).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     drop(garboard_runtime::spawn::task(connection));
-    let request = http::Request::post("http://member/etcdserverpb.KV/Range").header("content-type", "application/grpc").body(()).unwrap();
+    let request = http::Request::post("http://member/etcdserverpb.KV/Range")
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
     let (response, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
     assert_eq!(clock::timeout(PATIENCE, response).await.unwrap().unwrap().status(), 404);
     member.stop().await;

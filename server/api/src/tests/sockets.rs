@@ -120,3 +120,26 @@ async fn a_header_that_is_too_large_is_refused() {
     assert_eq!(client.status(RANGE, &[("client-api-version", "3.6.0")]).await, 200);
     member.stop().await;
 }
+
+#[tokio::test]
+async fn unfinished_messages_of_one_connection_are_bounded() {
+    let mut config = config();
+    config.limits.request_bytes_max = 100 << 10;
+    let member = Member::start(config).await;
+    let client = member.client().await;
+    let whole = pb::PutRequest { key: "a".into(), value: vec![0; 90 << 10].into(), ..Default::default() };
+    let unfinished = crate::tests::client::framed(&whole).slice(..60 << 10);
+    let first = client.begin("/etcdserverpb.KV/Put", unfinished.clone()).await;
+    let second = client.begin("/etcdserverpb.KV/Put", unfinished.clone()).await;
+    // Whichever came second is refused; the other one goes on waiting for its rest.
+    let (first, second) = (std::pin::pin!(first.answered()), std::pin::pin!(second.answered()));
+    let (refused, other) = match futures_util::future::select(first, second).await {
+        futures_util::future::Either::Left((refused, other)) => (refused, other),
+        futures_util::future::Either::Right((refused, other)) => (refused, other),
+    };
+    assert_eq!(refused, (8, "grpc: too many unfinished messages on this connection".into()));
+    drop(other);
+    // What is finished at once never counts.
+    client.unary::<pb::PutResponse>("/etcdserverpb.KV/Put", &whole).await.unwrap();
+    member.stop().await;
+}

@@ -21,7 +21,8 @@ fn ask(call: &mut Call, union: RequestUnion) {
 }
 
 fn prefix(start_revision: i64) -> RequestUnion {
-    let create = pb::WatchCreateRequest { key: "k".into(), range_end: "l".into(), start_revision, ..Default::default() };
+    let create =
+        pb::WatchCreateRequest { key: "k".into(), range_end: "l".into(), start_revision, ..Default::default() };
     RequestUnion::CreateRequest(create)
 }
 
@@ -101,7 +102,8 @@ async fn leases_are_kept_alive_and_gone_ones_have_no_time_left() {
     let grant = pb::LeaseGrantRequest { ttl: 100, id: 0 };
     let granted: pb::LeaseGrantResponse = client.unary("/etcdserverpb.Lease/LeaseGrant", &grant).await.unwrap();
     assert_eq!(granted.ttl, 100);
-    let mut call = client.open("/etcdserverpb.Lease/LeaseKeepAlive", &pb::LeaseKeepAliveRequest { id: granted.id }, &[]).await;
+    let mut call =
+        client.open("/etcdserverpb.Lease/LeaseKeepAlive", &pb::LeaseKeepAliveRequest { id: granted.id }, &[]).await;
     for (id, ttl, next) in [(granted.id, 100, granted.id + 1), (granted.id + 1, 0, granted.id), (granted.id, 100, 0)] {
         if next != 0 {
             call.ask(&pb::LeaseKeepAliveRequest { id: next });
@@ -111,11 +113,16 @@ async fn leases_are_kept_alive_and_gone_ones_have_no_time_left() {
         assert!(alive.header.unwrap().revision > 0);
     }
     call.send.send_data(bytes::Bytes::new(), true).unwrap();
-    assert_eq!(call.next::<pb::LeaseKeepAliveResponse>().await.unwrap_err().0, 0, "it ends when the client has no more to ask");
+    assert_eq!(
+        call.next::<pb::LeaseKeepAliveResponse>().await.unwrap_err().0,
+        0,
+        "it ends when the client has no more to ask"
+    );
     let ask = pb::LeaseTimeToLiveRequest { id: 12345, keys: false };
     let unknown: pb::LeaseTimeToLiveResponse = client.unary("/etcdserverpb.Lease/LeaseTimeToLive", &ask).await.unwrap();
     assert_eq!((unknown.id, unknown.ttl), (12345, -1));
-    let leases: pb::LeaseLeasesResponse = client.unary("/etcdserverpb.Lease/LeaseLeases", &pb::LeaseLeasesRequest {}).await.unwrap();
+    let leases: pb::LeaseLeasesResponse =
+        client.unary("/etcdserverpb.Lease/LeaseLeases", &pb::LeaseLeasesRequest {}).await.unwrap();
     assert_eq!(leases.leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [granted.id]);
     let revoke = pb::LeaseRevokeRequest { id: granted.id };
     client.unary::<pb::LeaseRevokeResponse>("/etcdserverpb.Lease/LeaseRevoke", &revoke).await.unwrap();

@@ -71,7 +71,12 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Signed { cert: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone(), key_der: key.serialize_der() }
+        Signed {
+            cert: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
     }
 
     fn revoke(&self, serial: u64) -> String {
@@ -109,7 +114,8 @@ impl Files {
     fn config(&self, change: impl FnOnce(&mut TlsOptions)) -> ApiConfig {
         let files = self.clone();
         let read = move |path: &Path| files.0.lock().get(path).cloned().ok_or(std::io::ErrorKind::NotFound.into());
-        let mut options = TlsOptions { cert_file: "server.crt".into(), key_file: "server.key".into(), ..Default::default() };
+        let mut options =
+            TlsOptions { cert_file: "server.crt".into(), key_file: "server.key".into(), ..Default::default() };
         change(&mut options);
         let mut config = config();
         config.client_urls = vec!["https://127.0.0.1:0".parse().unwrap()];
@@ -121,7 +127,12 @@ impl Files {
 }
 
 /// Shakes hands as a client that trusts `ca`.
-async fn connect(member: &Member, ca: &Authority, own: Option<&Signed>, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(
+    member: &Member,
+    ca: &Authority,
+    own: Option<&Signed>,
+    alpn: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));

@@ -57,7 +57,9 @@ pub fn select(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsError> {
     for name in names {
         match offered(name) {
             Some(suite) => wanted.push(suite),
-            None if NOT_OFFERED.contains(&name.as_str()) => tracing::warn!(suite = name, "TLS cipher suite is not offered"),
+            None if NOT_OFFERED.contains(&name.as_str()) => {
+                tracing::warn!(suite = name, "TLS cipher suite is not offered")
+            }
             None => return Err(TlsError::CipherSuite(name.clone())),
         }
     }

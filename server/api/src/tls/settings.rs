@@ -68,7 +68,8 @@ impl Settings {
         let mut provider = ring::default_provider();
         provider.cipher_suites = ciphers::select(&options.cipher_suites)?;
         let provider = Arc::new(provider);
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions(options)?)?;
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions(options)?)?;
         let builder = match verifier(options, files, provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -144,7 +145,10 @@ fn verifier(
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let (Some(crl), Some(path)) = (&files.crl, &options.crl_file) {
         // The list names the certificates that are refused, as for etcd; it need not cover every issuer of a chain.
-        builder = builder.with_crls(revocations(crl, path)?).only_check_end_entity_revocation().allow_unknown_revocation_status();
+        builder = builder
+            .with_crls(revocations(crl, path)?)
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status();
     }
     Ok(Some(builder.build()?))
 }

@@ -95,10 +95,16 @@ impl<'a> Write<'a> {
         let mut after: Option<Box<[u8]>> = None;
         loop {
             let mut found: Vec<(Box<[u8]>, KeyVersion)> = Vec::new();
-            let next = self.store.index.read().keys.visit(range, after.as_deref(), at, DELETES_PER_STEP, &mut |key, version| {
-                found.push((key.into(), version));
-                ControlFlow::Continue(())
-            });
+            let next = self.store.index.read().keys.visit(
+                range,
+                after.as_deref(),
+                at,
+                DELETES_PER_STEP,
+                &mut |key, version| {
+                    found.push((key.into(), version));
+                    ControlFlow::Continue(())
+                },
+            );
             response.deleted += found.len() as i64;
             let previous = self.delete(&found, request.prev_kv)?;
             for row in previous {

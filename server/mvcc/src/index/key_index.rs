@@ -132,9 +132,7 @@ impl KeyIndex {
     pub fn survives(&self, revision: Revision, at: i64) -> bool {
         match self {
             KeyIndex::One { .. } => self.only().revision == revision,
-            KeyIndex::Many(history) => {
-                history.marks[history.cut(at)..].iter().any(|mark| mark.revision() == revision)
-            }
+            KeyIndex::Many(history) => history.marks[history.cut(at)..].iter().any(|mark| mark.revision() == revision),
         }
     }
 

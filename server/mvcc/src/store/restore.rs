@@ -63,16 +63,7 @@ pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
     let mut cluster = ClusterState { version, ..ClusterState::default() };
     scan(backend, Table::Alarms, &mut |key, _| cluster.alarms.restore(key))?;
     let membership = row(meta::MEMBERSHIP);
-    Ok(Restored {
-        index,
-        leases,
-        cluster,
-        applied,
-        membership,
-        revision,
-        scheduled_compaction,
-        finished_compaction,
-    })
+    Ok(Restored { index, leases, cluster, applied, membership, revision, scheduled_compaction, finished_compaction })
 }
 
 fn damaged(name: &str) -> Error {

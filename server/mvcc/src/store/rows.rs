@@ -60,12 +60,7 @@ impl View<'_> {
     }
 
     /// Visits the keys of the range that exist at `at`, in key order. The index is locked for one step at a time.
-    pub fn visit(
-        &self,
-        range: KeyRange<'_>,
-        at: i64,
-        visit: &mut dyn FnMut(&[u8], KeyVersion) -> ControlFlow<()>,
-    ) {
+    pub fn visit(&self, range: KeyRange<'_>, at: i64, visit: &mut dyn FnMut(&[u8], KeyVersion) -> ControlFlow<()>) {
         let mut after: Option<Box<[u8]>> = None;
         loop {
             let next = self.store.index.read().keys.visit(range, after.as_deref(), at, ROWS_PER_STEP, visit);
@@ -199,7 +194,11 @@ impl Store {
                 Some((revision, tombstone)) => visit(revision, tombstone, row),
                 None => Err(Error::Damaged(format!("row key {}", key.escape_ascii()))),
             };
-            if matches!(result, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if matches!(result, Ok(ControlFlow::Continue(()))) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         })?;
         result
     }

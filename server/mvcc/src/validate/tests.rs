@@ -88,7 +88,8 @@ fn malformed_operations_are_refused() {
     let compare = TxnRequest { compare: vec![Compare::default()], ..TxnRequest::default() };
     assert_eq!(txn(&compare, 128), Err(Invalid::EmptyKey));
     let key = Bytes::from("k");
-    let sorted = |sort_order, sort_target| RangeRequest { key: key.clone(), sort_order, sort_target, ..Default::default() };
+    let sorted =
+        |sort_order, sort_target| RangeRequest { key: key.clone(), sort_order, sort_target, ..Default::default() };
     assert_eq!(range(&sorted(2, 4)), Ok(()));
     assert_eq!(range(&sorted(3, 0)), Err(Invalid::InvalidSortOption));
     assert_eq!(range(&sorted(0, 5)), Err(Invalid::InvalidSortOption));

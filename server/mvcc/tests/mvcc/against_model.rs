@@ -20,7 +20,11 @@ fn apply_to_model(model: &mut Model, op: &Op) -> Result<Option<Response>, Error>
     }
 }
 
-fn compare(member: &Member, model: &Model, ranges: &[garboard_proto::etcdserverpb::RangeRequest]) -> Result<(), TestCaseError> {
+fn compare(
+    member: &Member,
+    model: &Model,
+    ranges: &[garboard_proto::etcdserverpb::RangeRequest],
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(member.revision(), model.revision());
     prop_assert_eq!(member.store.compact_revision(), model.compacted);
     for request in ranges {
@@ -74,7 +78,7 @@ proptest! {
                 }
                 Step::FinishEntry => member.finish_entry(),
                 Step::Flush => { member.flush(); }
-                Step::CompactionStep(rows) => { member.store.compaction_step(rows).expect("compaction"); }
+                Step::Compact(rows) => { member.store.compaction_step(rows).expect("compaction"); }
                 Step::Crash => unreachable!("not asked for"),
             }
             compare(&member, &model, &ranges[..2])?;
@@ -98,7 +102,7 @@ proptest! {
                     log.push(Vec::new());
                 }
                 Step::Flush => { member.flush(); }
-                Step::CompactionStep(rows) => { member.store.compaction_step(rows).expect("compaction"); }
+                Step::Compact(rows) => { member.store.compaction_step(rows).expect("compaction"); }
                 Step::Crash => {
                     // The log has the current entry too: it was proposed, or nothing of it was applied.
                     member = member.crash();

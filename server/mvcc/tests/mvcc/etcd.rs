@@ -121,7 +121,10 @@ fn replay(mut replies: &[u8], mut between: impl FnMut(usize, &mut Member)) {
 }
 
 fn describe(record: &Record<'_>, found: &Result<Vec<u8>, String>) -> String {
-    fn show<Q: Message + Default + Debug, R: Message + Default + Debug>(record: &Record<'_>, found: &Result<Vec<u8>, String>) -> String {
+    fn show<Q: Message + Default + Debug, R: Message + Default + Debug>(
+        record: &Record<'_>,
+        found: &Result<Vec<u8>, String>,
+    ) -> String {
         let found = found.as_ref().map(|bytes| decode::<R>(bytes));
         let expected = record.response.map(decode::<R>);
         format!("{:?}\nfound    {found:?}\nexpected {expected:?}", decode::<Q>(record.request))

@@ -75,7 +75,8 @@ impl Model {
         let keys = if at == self.current() { self.keys() } else { &self.revisions[at as usize] };
         let mut kvs: Vec<KeyValue> =
             keys.values().filter(|kv| contains(&request.key, &request.range_end, &kv.key)).cloned().collect();
-        let mut response = RangeResponse { header: header(self.current()), count: kvs.len() as i64, ..Default::default() };
+        let mut response =
+            RangeResponse { header: header(self.current()), count: kvs.len() as i64, ..Default::default() };
         if request.count_only {
             return Ok(response);
         }
@@ -212,7 +213,9 @@ impl Model {
     fn check(&self, ops: &[Resolved]) -> Result<(), Error> {
         ops.iter().try_for_each(|op| match op {
             Resolved::Op(Request::RequestPut(put)) => self.check_key(put).and_then(|()| self.check_lease(put)),
-            Resolved::Op(Request::RequestRange(range)) if range.revision > self.revision() => Err(Error::FutureRevision),
+            Resolved::Op(Request::RequestRange(range)) if range.revision > self.revision() => {
+                Err(Error::FutureRevision)
+            }
             Resolved::Op(Request::RequestRange(range)) if range.revision != 0 && range.revision < self.compacted => {
                 Err(Error::Compacted)
             }

@@ -14,7 +14,7 @@ pub enum Step {
     Apply(Op),
     FinishEntry,
     Flush,
-    CompactionStep(usize),
+    Compact(usize),
     /// Only in tests that look for it.
     Crash,
 }
@@ -47,23 +47,24 @@ pub fn range() -> impl Strategy<Value = RangeRequest> {
     let filter = || prop_oneof![3 => Just(0i64), 1 => 1i64..30];
     let filters = prop_oneof![2 => Just((0, 0, 0, 0)), 1 => (filter(), filter(), filter(), filter())];
     let limit = prop_oneof![2 => Just(0i64), 3 => 1i64..6, 1 => Just(-1i64)];
-    (key(), range_end(), limit, revision(), 0i32..3, 0i32..5, any::<bool>(), prop::bool::weighted(0.15), filters).prop_map(
-        |(key, range_end, limit, revision, sort_order, sort_target, keys_only, count_only, filters)| RangeRequest {
-            key,
-            range_end,
-            limit,
-            revision,
-            sort_order,
-            sort_target,
-            serializable: false,
-            keys_only,
-            count_only,
-            min_mod_revision: filters.0,
-            max_mod_revision: filters.1,
-            min_create_revision: filters.2,
-            max_create_revision: filters.3,
-        },
-    )
+    (key(), range_end(), limit, revision(), 0i32..3, 0i32..5, any::<bool>(), prop::bool::weighted(0.15), filters)
+        .prop_map(|(key, range_end, limit, revision, sort_order, sort_target, keys_only, count_only, filters)| {
+            RangeRequest {
+                key,
+                range_end,
+                limit,
+                revision,
+                sort_order,
+                sort_target,
+                serializable: false,
+                keys_only,
+                count_only,
+                min_mod_revision: filters.0,
+                max_mod_revision: filters.1,
+                min_create_revision: filters.2,
+                max_create_revision: filters.3,
+            }
+        })
 }
 
 fn put() -> impl Strategy<Value = PutRequest> {
@@ -81,8 +82,11 @@ fn put() -> impl Strategy<Value = PutRequest> {
 }
 
 fn delete_range() -> impl Strategy<Value = DeleteRangeRequest> {
-    (key(), range_end(), any::<bool>())
-        .prop_map(|(key, range_end, prev_kv)| DeleteRangeRequest { key, range_end, prev_kv })
+    (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| DeleteRangeRequest {
+        key,
+        range_end,
+        prev_kv,
+    })
 }
 
 fn compare() -> impl Strategy<Value = Compare> {
@@ -120,7 +124,8 @@ pub fn txn() -> impl Strategy<Value = TxnRequest> {
     let nested = leaf.prop_recursive(2, 12, 3, move |op| {
         of(op).prop_map(|txn| RequestOp { request: Some(Request::RequestTxn(txn)) })
     });
-    of(nested.boxed()).prop_filter("as validated", |txn| validate::txn(txn, 128).is_ok() && !ignores_deleted(txn, &mut Vec::new()))
+    of(nested.boxed())
+        .prop_filter("as validated", |txn| validate::txn(txn, 128).is_ok() && !ignores_deleted(txn, &mut Vec::new()))
 }
 
 /// A put that ignores what an earlier delete of the same transaction removed: etcd panics on it, no model is needed.
@@ -152,7 +157,7 @@ pub fn steps(crashes: bool) -> impl Strategy<Value = Vec<Step>> {
         12 => command().prop_map(Step::Apply),
         6 => Just(Step::FinishEntry),
         3 => Just(Step::Flush),
-        3 => (1usize..4).prop_map(Step::CompactionStep),
+        3 => (1usize..4).prop_map(Step::Compact),
         u32::from(crashes) => Just(Step::Crash),
     ];
     prop::collection::vec(step, 1..60)

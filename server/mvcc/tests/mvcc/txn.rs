@@ -43,12 +43,9 @@ fn ranges(response: &TxnResponse) -> Vec<Vec<String>> {
 #[test]
 fn a_missing_key_compares_as_zero_and_never_by_value() {
     let member = Member::new();
-    for target in [
-        TargetUnion::Version(0),
-        TargetUnion::CreateRevision(0),
-        TargetUnion::ModRevision(0),
-        TargetUnion::Lease(0),
-    ] {
+    for target in
+        [TargetUnion::Version(0), TargetUnion::CreateRevision(0), TargetUnion::ModRevision(0), TargetUnion::Lease(0)]
+    {
         for range_end in ["", "z", "\0"] {
             assert!(holds(&member, compare("k", range_end, EQUAL, target.clone())));
             assert!(!holds(&member, compare("k", range_end, NOT_EQUAL, target.clone())));

@@ -55,7 +55,7 @@ pub const OBSERVING: &[Flag] = &[
         "enable-pprof",
         Bool,
         "false",
-        NoEffect("there are no Go profiles here"),
+        NoEffect("there are no Go profiles"),
         "Serves profiles of the process at /debug/pprof/.",
     ),
     flag(

@@ -9,7 +9,7 @@ use super::flag;
 
 pub const FLAGS: &[Flag] = &[
     flag("name", Text, "default", Used, "Name of this member, for people and for --initial-cluster."),
-    flag("data-dir", Text, "", Used, "Directory of the data. Empty: <name>.etcd in the working directory."),
+    flag("data-dir", Text, "", Used, "Directory of the data. Empty: NAME.etcd in the working directory."),
     flag("wal-dir", Text, "", Used, "Directory of the write-ahead log. Empty: member/wal in the data directory."),
     flag(
         "config-file",
@@ -67,7 +67,13 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("max-txn-ops", Uint, "128", Used, "Most operations in a transaction."),
     flag("max-request-bytes", Uint, "1572864", Used, "Largest request that is accepted, in bytes."),
-    flag("max-concurrent-streams", Uint32, "4294967295", Used, "Most streams open at a time on a connection. The default stands for 65536 here."),
+    flag(
+        "max-concurrent-streams",
+        Uint32,
+        "4294967295",
+        Used,
+        "Most streams open at a time on a connection. The default stands for 65536 here.",
+    ),
     flag(
         "grpc-keepalive-min-time",
         Duration,
@@ -89,18 +95,12 @@ pub const FLAGS: &[Flag] = &[
         Used,
         "Time that a client has to answer a ping before it is disconnected.",
     ),
-    flag(
-        "socket-reuse-port",
-        Bool,
-        "false",
-        Used,
-        "Lets several processes listen on the same port (SO_REUSEPORT).",
-    ),
+    flag("socket-reuse-port", Bool, "false", Used, "Lets several processes listen on the same port (SO_REUSEPORT)."),
     flag(
         "socket-reuse-address",
         Bool,
         "false",
-        NoEffect("listeners always use SO_REUSEADDR here"),
+        NoEffect("listeners always use SO_REUSEADDR"),
         "Lets the member listen on a port whose old connections are in TIME_WAIT (SO_REUSEADDR).",
     ),
     flag("raft-read-timeout", Duration, "5s", NoEffect(ONE_MEMBER), "Longest wait for bytes from another member."),
@@ -117,14 +117,14 @@ pub const FLAGS: &[Flag] = &[
         "backend-bbolt-freelist-type",
         Text,
         "",
-        NoEffect("bbolt is not the backend here"),
+        NoEffect("bbolt is not the backend"),
         "How etcd's backend keeps its free pages: array or map.",
     ),
     flag(
         "max-snapshots",
         Uint,
         "5",
-        NoEffect("there are no snapshot files here"),
+        NoEffect("there are no snapshot files"),
         "Most snapshot files to keep. Deprecated in 3.6.",
     ),
     flag(

@@ -12,7 +12,13 @@ const NO_PEERS: Support = NoEffect("no port is opened for peers: a cluster of se
 const NO_AUTH: Support = NoEffect("users and roles are not supported yet");
 
 pub const FLAGS: &[Flag] = &[
-    flag("cert-file", Text, "", Used, "Certificate shown to clients, in PEM with what chains it. Read again when it changes."),
+    flag(
+        "cert-file",
+        Text,
+        "",
+        Used,
+        "Certificate shown to clients, in PEM with what chains it. Read again when it changes.",
+    ),
     flag("key-file", Text, "", Used, "Key of that certificate."),
     flag(
         "client-cert-file",
@@ -28,8 +34,20 @@ pub const FLAGS: &[Flag] = &[
         NoEffect("the member does not call itself"),
         "Key of that certificate. Empty: --key-file.",
     ),
-    flag("client-cert-auth", Bool, "false", Used, "Takes only clients with a certificate that --trusted-ca-file vouches for."),
-    flag("trusted-ca-file", Text, "", Used, "Authorities that clients' certificates are held to; given, clients must show one."),
+    flag(
+        "client-cert-auth",
+        Bool,
+        "false",
+        Used,
+        "Takes only clients with a certificate that --trusted-ca-file vouches for.",
+    ),
+    flag(
+        "trusted-ca-file",
+        Text,
+        "",
+        Used,
+        "Authorities that clients' certificates are held to; given, clients must show one.",
+    ),
     flag("client-crl-file", Text, "", Used, "List of clients' certificates that are revoked, in PEM or DER."),
     Flag {
         name: "client-cert-allowed-cn",
@@ -39,13 +57,7 @@ pub const FLAGS: &[Flag] = &[
         support: Used,
         help: "Common names, one of which a client's certificate must carry (in etcd a key of the file alone).",
     },
-    flag(
-        "client-cert-allowed-hostname",
-        List,
-        "",
-        Used,
-        "Host names, one of which a client's certificate must carry.",
-    ),
+    flag("client-cert-allowed-hostname", List, "", Used, "Host names, one of which a client's certificate must carry."),
     flag(
         "auto-tls",
         Bool,
@@ -55,14 +67,32 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("peer-cert-file", Text, "", NO_PEERS, "Certificate shown to peers that connect."),
     flag("peer-key-file", Text, "", NO_PEERS, "Key of that certificate."),
-    flag("peer-client-cert-file", Text, "", NO_PEERS, "Certificate shown when connecting to peers. Empty: --peer-cert-file."),
+    flag(
+        "peer-client-cert-file",
+        Text,
+        "",
+        NO_PEERS,
+        "Certificate shown when connecting to peers. Empty: --peer-cert-file.",
+    ),
     flag("peer-client-key-file", Text, "", NO_PEERS, "Key of that certificate. Empty: --peer-key-file."),
-    flag("peer-client-cert-auth", Bool, "false", NO_PEERS, "Takes only peers with a certificate that --peer-trusted-ca-file vouches for."),
+    flag(
+        "peer-client-cert-auth",
+        Bool,
+        "false",
+        NO_PEERS,
+        "Takes only peers with a certificate that --peer-trusted-ca-file vouches for.",
+    ),
     flag("peer-trusted-ca-file", Text, "", NO_PEERS, "Authorities that peers' certificates are held to."),
     flag("peer-crl-file", Text, "", NO_PEERS, "Peers' certificates that are revoked."),
     flag("peer-cert-allowed-cn", List, "", NO_PEERS, "Common names, one of which a peer's certificate must carry."),
     flag("peer-cert-allowed-hostname", List, "", NO_PEERS, "Host names, one of which a peer's certificate must carry."),
-    flag("peer-skip-client-san-verification", Bool, "false", NO_PEERS, "Does not check that a peer's address is in its certificate."),
+    flag(
+        "peer-skip-client-san-verification",
+        Bool,
+        "false",
+        NO_PEERS,
+        "Does not check that a peer's address is in its certificate.",
+    ),
     flag("peer-auto-tls", Bool, "false", NO_PEERS, "TLS between peers with a certificate made at the first start."),
     flag(
         "self-signed-cert-validity",
@@ -80,13 +110,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("tls-min-version", Text, "TLS1.2", Used, "Lowest version of TLS."),
     flag("tls-max-version", Text, "", Used, "Highest version of TLS. Empty: 1.3."),
-    flag(
-        "cors",
-        Origins,
-        "*",
-        Used,
-        "Origins whose pages a browser lets call this member. * or empty: all.",
-    ),
+    flag("cors", Origins, "*", Used, "Origins whose pages a browser lets call this member. * or empty: all."),
     flag(
         "host-whitelist",
         Set,

@@ -30,8 +30,20 @@ pub const FLAGS: &[Flag] = &[
         Used,
         "Time without events after which a watch that asks for it hears of the progress. 0: 10m.",
     ),
-    flag("corrupt-check-time", Duration, "0s", NoEffect(ONE_MEMBER), "Time between two comparisons of the members' data. 0: none."),
-    flag("compact-hash-check-time", Duration, "1m0s", NoEffect(ONE_MEMBER), "Time between two comparisons of the members' compacted data."),
+    flag(
+        "corrupt-check-time",
+        Duration,
+        "0s",
+        NoEffect(ONE_MEMBER),
+        "Time between two comparisons of the members' data. 0: none.",
+    ),
+    flag(
+        "compact-hash-check-time",
+        Duration,
+        "1m0s",
+        NoEffect(ONE_MEMBER),
+        "Time between two comparisons of the members' compacted data.",
+    ),
     flag(
         "downgrade-check-time",
         Duration,

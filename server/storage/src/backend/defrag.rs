@@ -221,7 +221,10 @@ impl Copy<'_> {
         let ops = backend.tee.lock().take().map(|tee| tee.ops).unwrap_or_default();
         self.write(&ops, true)?;
         let Sizes { in_use, .. } = commits.sizes;
-        assert_eq!(self.sizes.in_use, in_use, "the copy counts other rows than the live file");
+        if self.sizes.in_use != in_use {
+            let reason = "the defragmented copy does not count the same rows";
+            return Err(BackendError::Malformed { path: self.generation.path.clone(), reason });
+        }
         let renamed = take_name(&*backend.disk, &self.generation.path, &backend.path);
         if let Err(error) = renamed {
             // Which file has the name is unknown: no commit may follow.

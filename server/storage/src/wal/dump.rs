@@ -27,7 +27,7 @@ pub enum Item {
     Group {
         number: u64,
         offset: u64,
-        records: u32,
+        records: usize,
     },
     Record(Placed),
     /// A write that never completed, at the end of the last segment.
@@ -98,7 +98,7 @@ fn segment(
         if let Some((group, Ok(last))) = parsed
             && group.previous_crc == chain
         {
-            items.push(Ok(Item::Group { number, offset: at as u64, records: group.records }));
+            items.push(Ok(Item::Group { number, offset: at as u64, records: records.len() }));
             items.extend(records.into_iter().map(|record| Ok(Item::Record(record))));
             (at, number, chain) = (at + group.total_bytes(), number + 1, last);
             continue;

@@ -101,7 +101,7 @@ impl Preparer {
                 tracing::warn!(%error, "cannot remove old WAL segments");
             }
             if prepare {
-                match self.fill() {
+                match self.fill_or_remove() {
                     Ok(ready) => self.jobs.lock().ready = ready,
                     Err(error) => tracing::warn!(%error, "cannot prepare the next WAL segment"),
                 }
@@ -113,13 +113,22 @@ impl Preparer {
         }
     }
 
-    fn fill(&self) -> Result<Option<Prepared>, WalError> {
+    /// A file that could not be filled gives its space back.
+    fn fill_or_remove(&self) -> Result<Option<Prepared>, WalError> {
         let number = {
             let mut jobs = self.jobs.lock();
             jobs.prepared += 1;
             jobs.prepared
         };
         let path = self.options.dir.join(format!("next-{number}.tmp"));
+        let filled = self.fill(path.clone());
+        if filled.is_err() && matches!(self.disk.exists(&path), Ok(true)) {
+            self.disk.remove(&path).map_err(WalError::io(&path, "remove"))?;
+        }
+        filled
+    }
+
+    fn fill(&self, path: PathBuf) -> Result<Option<Prepared>, WalError> {
         let error = |action| WalError::io(&path, action);
         let file: Arc<dyn File> = self.disk.open(&path, OpenOptions::create_new()).map_err(error("create"))?.into();
         file.preallocate(self.options.segment_bytes).map_err(error("allocate"))?;
@@ -156,7 +165,7 @@ impl Preparer {
                 let path = self.options.dir.join(FRESH_NAME);
                 let file =
                     disk.open(&path, OpenOptions::create().with_truncate()).map_err(WalError::io(&path, "create"))?;
-                file.set_len(capacity).map_err(WalError::io(&path, "allocate"))?;
+                file.preallocate(capacity).map_err(WalError::io(&path, "allocate"))?;
                 (path, file.into())
             }
         };

@@ -149,7 +149,7 @@ fn create_first(disk: &Arc<dyn Disk>, options: &WalOptions) -> Result<Active, Wa
     };
     let path = options.dir.join(FRESH_NAME);
     let file = disk.open(&path, OpenOptions::create().with_truncate()).map_err(WalError::io(&path, "create"))?;
-    file.set_len(options.segment_bytes).map_err(WalError::io(&path, "allocate"))?;
+    file.preallocate(options.segment_bytes).map_err(WalError::io(&path, "allocate"))?;
     create_segment(&**disk, options, &path, file.into(), &header, State::default())
 }
 

@@ -171,3 +171,35 @@ fn dump_lists_what_was_written() {
     let headers = items.iter().filter(|item| matches!(item, dump::Item::Segment { .. })).count();
     assert_eq!(headers, segments(&disk).len());
 }
+
+/// What version 1 wrote, every later release reads: two segments' used bytes, of a log with each type of record.
+#[test]
+fn the_golden_log_of_version_1_opens() {
+    let disk = MemoryDisk::new();
+    crate::disk::Disk::create_dir_all(&disk, &dir()).unwrap();
+    let segments: [(&str, &[u8]); 2] = [
+        ("0000000000000001-0000000000000000.wal", include_bytes!("../../golden/wal-v1-1.bin")),
+        ("0000000000000002-0000000000000004.wal", include_bytes!("../../golden/wal-v1-2.bin")),
+    ];
+    for (name, used) in segments {
+        let path = dir().join(name);
+        crate::disk::Disk::open(&disk, &path, crate::disk::OpenOptions::create_new()).unwrap();
+        let mut content = used.to_vec();
+        content.resize(4096, 0);
+        disk.set_content(&path, content).unwrap();
+    }
+    let (wal, recovered) = open(&disk, &options(4096)).unwrap();
+    let expected = Recovered {
+        vote: Some(Vote { term: 2, node_id: 7, committed: true }),
+        committed: Some(LogId { term: 2, index: 5 }),
+        purged: Some(LogId { term: 1, index: 2 }),
+        last: Some(LogId { term: 2, index: 6 }),
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        created: false,
+        torn: None,
+    };
+    assert_eq!(recovered, expected);
+    let entries = [entry(1, 3, 700), entry(2, 4, 900), entry(2, 5, 900), entry(2, 6, 10)];
+    assert_eq!(read_all(&wal, 3..100), entries);
+}

@@ -4,11 +4,11 @@
 //! never acknowledged only if nothing later exists AND part of it was visibly never written. Everything else is corruption. The rules
 //! are argued in `docs/formats.md`.
 
+use super::record::BlankSectors;
 use super::record::GROUP_ALIGN;
 use super::record::GROUP_HEADER_BYTES;
 use super::record::GroupHeader;
 use super::record::SECTOR_BYTES;
-use super::record::blank_sectors;
 use super::record::has_trailer_end;
 use super::record::is_zero;
 
@@ -48,14 +48,17 @@ pub(crate) fn judge(segment: &[u8], at: usize, salt: u32, number: u64, chain: u3
 fn used_end(segment: &[u8], at: usize) -> Option<usize> {
     let mut end = segment.len();
     while end > at {
-        let begin = end.saturating_sub(SECTOR_BYTES).max(at);
-        if !is_zero(&segment[begin..end]) {
-            let last = segment[begin..end].iter().rposition(|byte| *byte != 0)?;
+        let begin = end.saturating_sub(64 << 10).max(at);
+        if let Some(last) = last_used(&segment[begin..end]) {
             return Some((begin + last + 1).next_multiple_of(GROUP_ALIGN).min(segment.len()));
         }
         end = begin;
     }
     None
+}
+
+fn last_used(bytes: &[u8]) -> Option<usize> {
+    if is_zero(bytes) { None } else { bytes.iter().rposition(|byte| *byte != 0) }
 }
 
 /// A whole header of this segment with a later number proves that group `number` was synced.
@@ -81,7 +84,7 @@ fn judge_body(segment: &[u8], at: usize, end: usize, header: &GroupHeader, numbe
         return Verdict::Torn { end };
     }
     // Sectors are missing inside: more of them read as zero than were zero.
-    if blank_sectors(&segment[at..group_end], at) > header.blank_sectors {
+    if header.blank.missing_in(BlankSectors::count(&segment[at..group_end], at)) {
         return Verdict::Torn { end };
     }
     Verdict::Corrupt { reason: "damaged, though every sector of it was written" }

@@ -21,10 +21,13 @@ pub fn flags(lab: &Lab) -> anyhow::Result<u32> {
     let version = run(Command::new(&lab.server).arg("--version"))?.success("--version")?.stdout;
     let first = version.lines().next().unwrap_or_default();
     ensure!(first.starts_with("etcd Version: 3."), "--version prints {first:?}");
-    ensure!(run(Command::new(&lab.server).arg("-h"))?.status.success() , "-h fails");
+    ensure!(run(Command::new(&lab.server).arg("-h"))?.status.success(), "-h fails");
 
     let (status, text) = Member::new(lab, "unknown")?.with("--no-such-flag=1").refusal()?;
-    ensure!(status.code() == Some(2) && text.contains("flag provided but not defined"), "unknown flag: {status}, {text}");
+    ensure!(
+        status.code() == Some(2) && text.contains("flag provided but not defined"),
+        "unknown flag: {status}, {text}"
+    );
     let (status, _) = Member::new(lab, "number")?.with("--quota-backend-bytes=many").refusal()?;
     ensure!(status.code() == Some(2), "a number that is none: {status}");
     let (status, _) = Member::new(lab, "election")?.with("--heartbeat-interval=500").refusal()?;
@@ -76,7 +79,11 @@ fn environment(lab: &Lab) -> anyhow::Result<()> {
     let mut process = Process::spawn(both, &lab.path("env-and-flag.log"))?;
     let status = process.wait(Duration::from_secs(30))?;
     ensure!(status.code() == Some(1), "a flag that is also in the environment: {status}");
-    ensure!(process.output().contains("conflicting environment variable"), "and it does not say why: {}", process.output());
+    ensure!(
+        process.output().contains("conflicting environment variable"),
+        "and it does not say why: {}",
+        process.output()
+    );
     Ok(())
 }
 
@@ -126,7 +133,9 @@ pub fn listen(lab: &Lab) -> anyhow::Result<u32> {
     let ports = listening_ports(server.process.id())?;
     let answers = ports.iter().filter(|port| {
         let endpoint = format!("http://127.0.0.1:{port}");
-        Etcdctl::new(lab, &endpoint).run(&["--command-timeout=3s", "get", "k"]).is_ok_and(|output| output.status.success())
+        Etcdctl::new(lab, &endpoint)
+            .run(&["--command-timeout=3s", "get", "k"])
+            .is_ok_and(|output| output.status.success())
     });
     ensure!(answers.count() == 1, "one of the ports {ports:?} serves clients");
     drop(server);
@@ -134,7 +143,10 @@ pub fn listen(lab: &Lab) -> anyhow::Result<u32> {
     let several = Member::new(lab, "several")?;
     let (first, second) = (several.client_url.clone(), format!("http://127.0.0.1:{}", free_port()?));
     let sock = format!("unix://{}", lab.path("second.sock").display());
-    let server = several.at(format!("{first},{second}")).with(format!("--listen-client-urls={first},{second},{sock}")).start()?;
+    let server = several
+        .at(format!("{first},{second}"))
+        .with(format!("--listen-client-urls={first},{second},{sock}"))
+        .start()?;
     for url in [&first, &second, &sock] {
         Etcdctl::new(lab, url).ok(&["put", "k", url])?;
     }
@@ -172,7 +184,10 @@ fn listening_ports(id: u32) -> anyhow::Result<Vec<u16>> {
 
 pub fn auto_compaction(lab: &Lab) -> anyhow::Result<u32> {
     // By revision: etcd looks every five minutes, which is too long for a test; ours and etcd look at once for short periods.
-    let server = Member::new(lab, "periodic")?.with("--auto-compaction-mode=periodic").with("--auto-compaction-retention=1s").start()?;
+    let server = Member::new(lab, "periodic")?
+        .with("--auto-compaction-mode=periodic")
+        .with("--auto-compaction-retention=1s")
+        .start()?;
     let ctl = Etcdctl::new(lab, server.url());
     for i in 0..5 {
         ctl.ok(&["put", "k", &i.to_string()])?;
@@ -183,7 +198,10 @@ pub fn auto_compaction(lab: &Lab) -> anyhow::Result<u32> {
         if output.stderr.contains("required revision has been compacted") {
             break;
         }
-        ensure!(start.elapsed() < Duration::from_secs(20), "revision 2 is still there after 20 s of a retention of 1 s");
+        ensure!(
+            start.elapsed() < Duration::from_secs(20),
+            "revision 2 is still there after 20 s of a retention of 1 s"
+        );
         // Periodic compaction keeps the revision of a moment ago, so that there must be newer ones.
         ctl.ok(&["put", "k", "again"])?;
         std::thread::sleep(Duration::from_millis(200));
@@ -191,7 +209,10 @@ pub fn auto_compaction(lab: &Lab) -> anyhow::Result<u32> {
     ensure!(ctl.ok(&["get", "k", "--print-value-only"])?.trim() == "again");
     let (status, _) = Member::new(lab, "nonsense")?.with("--auto-compaction-mode=sometimes").refusal()?;
     ensure!(!status.success(), "an unknown mode is accepted");
-    let server = Member::new(lab, "revision")?.with("--auto-compaction-mode=revision").with("--auto-compaction-retention=1000").start()?;
+    let server = Member::new(lab, "revision")?
+        .with("--auto-compaction-mode=revision")
+        .with("--auto-compaction-retention=1000")
+        .start()?;
     Etcdctl::new(lab, server.url()).ok(&["put", "k", "v"])?;
     Ok(3)
 }

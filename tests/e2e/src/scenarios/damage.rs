@@ -36,7 +36,10 @@ fn newest_segment(member: &Member) -> anyhow::Result<PathBuf> {
         .collect();
     files.sort();
     // A segment made ready for later holds no record yet.
-    let used = files.into_iter().rev().find(|file| std::fs::read(file).is_ok_and(|bytes| find(&bytes, b"<marker-of-write-").is_some()));
+    let used = files
+        .into_iter()
+        .rev()
+        .find(|file| std::fs::read(file).is_ok_and(|bytes| find(&bytes, b"<marker-of-write-").is_some()));
     used.with_context(|| format!("no log file with the writes in {}", dir.display()))
 }
 
@@ -65,7 +68,10 @@ fn check_writes(lab: &Lab, member: &Member, at_least: usize) -> anyhow::Result<(
     server.kill()?;
     // And the repaired log is a sound one.
     let server = member.start()?;
-    ensure!(Etcdctl::new(lab, server.url()).ok(&["get", "after"])? == "after\nthe repair\n", "a write after the repair is lost");
+    ensure!(
+        Etcdctl::new(lab, server.url()).ok(&["get", "after"])? == "after\nthe repair\n",
+        "a write after the repair is lost"
+    );
     Ok(())
 }
 
@@ -134,6 +140,9 @@ pub fn bit_flip(lab: &Lab) -> anyhow::Result<u32> {
 fn names_offset(text: &str, damaged: usize) -> anyhow::Result<()> {
     let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
     let near = damaged.saturating_sub(4096)..=damaged;
-    ensure!(text.contains("offset") && numbers.into_iter().any(|n| near.contains(&n)), "no offset near {damaged} is named:\n{text}");
+    ensure!(
+        text.contains("offset") && numbers.into_iter().any(|n| near.contains(&n)),
+        "no offset near {damaged} is named:\n{text}"
+    );
     Ok(())
 }

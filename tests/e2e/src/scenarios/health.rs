@@ -65,7 +65,8 @@ fn alarmed(lab: &Lab, http: &Http, client_url: &str, metrics_url: &str) -> anyho
     let server = Member::new(lab, "full")?.with("--quota-backend-bytes=8388608").start()?;
     let ctl = Etcdctl::new(lab, server.url());
     let value = "x".repeat(100_000);
-    let full = (0..200).any(|i| !ctl.run(&["put", &format!("k{i}"), &value]).is_ok_and(|output| output.status.success()));
+    let full =
+        (0..200).any(|i| !ctl.run(&["put", &format!("k{i}"), &value]).is_ok_and(|output| output.status.success()));
     ensure!(full, "20 MB fit into a quota of 8 MiB");
     let get = |path: &str| http.get(&format!("{}{path}", server.url()));
     let answer = get("/health")?;

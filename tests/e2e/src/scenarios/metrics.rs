@@ -75,14 +75,25 @@ pub fn metrics(lab: &Lab) -> anyhow::Result<u32> {
     let before = Scrape::of(&http, server.url())?;
     let mut checks = 0;
     for (name, kind) in WANTED {
-        ensure!(before.types.get(*name).map(String::as_str) == Some(*kind), "{name} must be a {kind}: {:?}", before.types.get(*name));
+        ensure!(
+            before.types.get(*name).map(String::as_str) == Some(*kind),
+            "{name} must be a {kind}: {:?}",
+            before.types.get(*name)
+        );
         checks += 1;
     }
-    ensure!(before.types.get("grpc_server_handling_seconds").is_some_and(|kind| kind == "histogram"), "--metrics=extensive adds nothing");
+    ensure!(
+        before.types.get("grpc_server_handling_seconds").is_some_and(|kind| kind == "histogram"),
+        "--metrics=extensive adds nothing"
+    );
     for bucket in ["0.001", "0.002", "0.512", "8.192", "+Inf"] {
         before.value(&format!("etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"{bucket}\"}}"))?;
     }
-    let put = |code: &str| format!("grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}}");
+    let put = |code: &str| {
+        format!(
+            "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}}"
+        )
+    };
     let watch = "grpc_server_started_total{grpc_method=\"Watch\",grpc_service=\"etcdserverpb.Watch\",grpc_type=\"bidi_stream\"}";
     for sample in [put("OK"), put("ResourceExhausted"), watch.to_owned()] {
         ensure!(before.value(&sample)? == 0.0, "{sample} is there and 0 from the start");

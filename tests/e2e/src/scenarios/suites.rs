@@ -94,7 +94,9 @@ fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<
     let mut process = Process::spawn(command, &log)?;
     let status = process.wait(Duration::from_secs(16 * 60))?;
     let output = process.output();
-    for line in output.lines().filter(|line| line.contains("E2E_SEED=") || line.contains("acknowledged writes") || line.contains("events compared")) {
+    for line in output.lines().filter(|line| {
+        line.contains("E2E_SEED=") || line.contains("acknowledged writes") || line.contains("events compared")
+    }) {
         println!("    {}", line.trim());
     }
     let count = |mark: &str| output.lines().filter(|line| line.starts_with(mark)).count();
@@ -110,7 +112,16 @@ fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<
 
 /// The failed tests with what they said, without the passed ones.
 fn excerpt(output: &str) -> String {
-    let said = |line: &&str| line.contains("_test.go:") || line.contains("--- FAIL") || line.starts_with("panic") || line.contains("target.go:");
+    let said = |line: &&str| {
+        line.contains("_test.go:")
+            || line.contains("--- FAIL")
+            || line.starts_with("panic")
+            || line.contains("target.go:")
+    };
     let lines: Vec<&str> = output.lines().filter(said).collect();
-    if lines.is_empty() { tail(output) } else { lines.iter().take(60).map(|line| line.chars().take(500).collect::<String>() + "\n").collect() }
+    if lines.is_empty() {
+        tail(output)
+    } else {
+        lines.iter().take(60).map(|line| line.chars().take(500).collect::<String>() + "\n").collect()
+    }
 }

@@ -127,3 +127,31 @@ fn a_failed_sync_stops_the_backend() {
         check(&disk.crash(Survives::Nothing), 1, &format!("step {step}"));
     }
 }
+
+#[test]
+fn commits_that_were_not_durable_fall_back_to_one_that_was() {
+    for seed in 0..12 {
+        let disk = new_disk();
+        let backend = open(&disk).unwrap();
+        backend.commit(&batch(1)).unwrap();
+        // As on a file of terabytes.
+        backend.commits.lock().sizes.total = 1 << 44;
+        for main in 2..=6 {
+            assert!(!backend.commit(&batch(main)).unwrap().durable);
+        }
+        assert!(backend.commit_durable(&batch(7)).unwrap().durable);
+        for main in 8..=9 {
+            assert!(!backend.commit(&batch(main)).unwrap().durable);
+        }
+        let survives = survivals(seed)[seed as usize % 4];
+        check_exactly(&disk.crash(survives), 7, &format!("{survives:?}"));
+    }
+}
+
+fn check_exactly(disk: &MemoryDisk, mains: u64, what: &str) {
+    let mut rows = Rows::new();
+    for main in 1..=mains {
+        apply(&mut rows, &batch(main));
+    }
+    assert_eq!(all_rows(&open(disk).unwrap().read().unwrap()), rows, "{what}");
+}

@@ -149,7 +149,8 @@ fn a_panic_while_writing_is_fatal() {
     let options = WalOptions { on_fatal: hook, observer: Arc::new(Panics), ..options(4096) };
     let (wal, _) = open(&MemoryDisk::new(), &options).unwrap();
     wal.append(vec![entry(1, 1, 10)], Box::new(|result| assert!(result.is_err())));
-    assert_eq!(fatal.recv().unwrap(), WalError::Panicked.to_string());
+    let told = fatal.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(told, WalError::Panicked.to_string());
     assert!(wal.wait_synced(1).is_err());
 }
 

@@ -142,7 +142,9 @@ impl<'a> ControlPlane<'a> {
                 self.port,
                 crate::process::tail(&apiserver.output())
             );
-            apiserver.wait(Duration::ZERO).map_or(Ok(()), |status| anyhow::bail!("kube-apiserver ended with {status}"))?;
+            apiserver
+                .wait(Duration::ZERO)
+                .map_or(Ok(()), |status| anyhow::bail!("kube-apiserver ended with {status}"))?;
             std::thread::sleep(Duration::from_millis(50));
         }
     }

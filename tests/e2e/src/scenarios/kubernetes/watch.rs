@@ -44,9 +44,11 @@ pub struct Watcher {
 impl Watcher {
     pub fn start(plane: &ControlPlane, kind: Kind) -> anyhow::Result<Self> {
         let (objects, revision) = list(plane, kind.path, 500)?;
-        let view = Arc::new(Mutex::new(View { objects, revision: revision.parse()?, events: 0, resumed: 0, fault: None }));
+        let view =
+            Arc::new(Mutex::new(View { objects, revision: revision.parse()?, events: 0, resumed: 0, fault: None }));
         let stop = Arc::new(AtomicBool::new(false));
-        let url = plane.url(&format!("{}?watch=true&timeoutSeconds=20&allowWatchBookmarks=true&resourceVersion=", kind.path));
+        let url =
+            plane.url(&format!("{}?watch=true&timeoutSeconds=20&allowWatchBookmarks=true&resourceVersion=", kind.path));
         let (shared, stopped, http) = (view.clone(), stop.clone(), plane.http.clone());
         let thread = std::thread::spawn(move || follow(&http, &url, &shared, &stopped));
         Ok(Self { kind, view, stop, thread: Some(thread) })
@@ -66,9 +68,16 @@ impl Watcher {
                     return Ok((view.events, view.resumed));
                 }
                 if start.elapsed() > Duration::from_secs(40) {
-                    let odd = objects.iter().find(|(name, object)| view.objects.get(*name) != Some(object)).map(|(name, _)| name);
+                    let odd = objects
+                        .iter()
+                        .find(|(name, object)| view.objects.get(*name) != Some(object))
+                        .map(|(name, _)| name);
                     let (seen, there) = (view.objects.len(), objects.len());
-                    bail!("watch of {}: {seen} objects at revision {}, the list has {there}; for example {odd:?}", self.kind.name, view.revision);
+                    bail!(
+                        "watch of {}: {seen} objects at revision {}, the list has {there}; for example {odd:?}",
+                        self.kind.name,
+                        view.revision
+                    );
                 }
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -145,7 +154,9 @@ fn take(view: &mut View, line: &str) -> anyhow::Result<bool> {
     let name = key_of(object)?;
     match kind {
         "ADDED" => ensure!(view.objects.insert(name, bare(object.clone())).is_none(), "added twice"),
-        "MODIFIED" => ensure!(view.objects.insert(name, bare(object.clone())).is_some(), "modified before it was added"),
+        "MODIFIED" => {
+            ensure!(view.objects.insert(name, bare(object.clone())).is_some(), "modified before it was added")
+        }
         "DELETED" => ensure!(view.objects.remove(&name).is_some(), "deleted before it was added"),
         other => bail!("event type {other}"),
     }

@@ -1,0 +1,196 @@
+//! Steps of a test run: a header, the output as it comes, a count and a time.
+
+use std::fmt;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::bail;
+
+/// Checks that held and that did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub passed: u64,
+    pub failed: u64,
+}
+
+/// All steps of a run so far.
+#[derive(Default)]
+pub struct Report {
+    steps: Vec<(String, Tally, Duration)>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub fn one(held: bool) -> Self {
+        Self { passed: u64::from(held), failed: u64::from(!held) }
+    }
+}
+
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Runs one step. An error counts as one failure and does not stop the run; returns whether all of the step held.
+    pub fn step(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<Tally>) -> bool {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let tally = run().unwrap_or_else(|error| {
+            println!("{error:#}");
+            Tally::one(false)
+        });
+        let time = start.elapsed();
+        println!("=== {name}: {tally} ({:.1} s)", time.as_secs_f64());
+        self.steps.push((name.to_owned(), tally, time));
+        tally.failed == 0
+    }
+
+    /// A step that cannot run since another has failed.
+    pub fn blocked(&mut self, name: &str, by: &str) {
+        self.step(name, || bail!("not run: {by} has failed"));
+    }
+
+    /// Prints the table and, as the last line of all, the sum.
+    pub fn finish(&self) -> bool {
+        let total = self.steps.iter().fold(Tally::default(), |sum, (_, tally, _)| sum + *tally);
+        let time: Duration = self.steps.iter().map(|(_, _, time)| *time).sum();
+        println!("\n=== all steps, {:.1} s", time.as_secs_f64());
+        for (name, tally, time) in &self.steps {
+            let mark = if tally.failed == 0 { "ok    " } else { "FAILED" };
+            println!("{mark} {:>8.1} s  {name}: {tally}", time.as_secs_f64());
+        }
+        println!("{total}");
+        // Whoever reads a pipe must have the last line even if the process ends at once.
+        let _ = std::io::stdout().flush();
+        total.failed == 0
+    }
+}
+
+/// Runs a program whose success is one check.
+pub fn gate(command: &mut Command) -> anyhow::Result<Tally> {
+    let status = command.status().with_context(|| format!("start {}", command.get_program().display()))?;
+    if !status.success() {
+        println!("{} ended with {status}", command.get_program().display());
+    }
+    Ok(Tally::one(status.success()))
+}
+
+/// Runs what must succeed for anything to follow.
+pub fn must(command: &mut Command) -> anyhow::Result<()> {
+    if gate(command)?.failed > 0 {
+        bail!("{} failed", command.get_program().display());
+    }
+    Ok(())
+}
+
+/// Runs a program, shows its output as it comes and lets `count` read each line.
+/// A program that fails without a failure counted is one failure.
+pub fn counted(command: &mut Command, mut count: impl FnMut(&str, &mut Tally)) -> anyhow::Result<Tally> {
+    let program = command.get_program().display().to_string();
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {program}"))?;
+    let output = child.stdout.take().context("no stdout")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        count(&line, &mut tally);
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        println!("{program} ended with {status}");
+        tally.failed = 1;
+    }
+    if status.success() && tally == Tally::default() {
+        bail!("{program} has tested nothing");
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 3 passed; 0 failed; 0 ignored; ...` of cargo test. An ignored test is a failed one: nothing is left out.
+pub fn count_cargo(line: &str, tally: &mut Tally) {
+    let Some(rest) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
+    for part in rest.1.split("; ") {
+        let Some((number, what)) = part.split_once(' ') else { continue };
+        let Ok(number) = number.parse::<u64>() else { continue };
+        match what {
+            "passed" => tally.passed += number,
+            "failed" | "ignored" => tally.failed += number,
+            _ => {}
+        }
+    }
+}
+
+/// `N passed, N failed`, the last line of the scenarios.
+pub fn count_sum(line: &str, tally: &mut Tally) {
+    let sum = || {
+        let (passed, failed) = line.split_once(" passed, ")?;
+        Some(Tally { passed: passed.parse().ok()?, failed: failed.strip_suffix(" failed")?.parse().ok()? })
+    };
+    if let Some(sum) = sum() {
+        *tally = *tally + sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(count: fn(&str, &mut Tally), lines: &[&str]) -> Tally {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| count(line, &mut tally));
+        tally
+    }
+
+    #[test]
+    fn cargo_results_are_summed_and_ignored_tests_fail() {
+        let ok = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.01s";
+        let bad = "test result: FAILED. 4 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.20s";
+        assert_eq!(read(count_cargo, &["running 12 tests", "test a ... ok", ok, bad]), Tally { passed: 16, failed: 3 });
+    }
+
+    #[test]
+    fn sums_of_scenarios_are_read() {
+        assert_eq!(
+            read(count_sum, &["etcdctl ok, 9 checks", "188 passed, 4 failed"]),
+            Tally { passed: 188, failed: 4 }
+        );
+        assert_eq!(read(count_sum, &["x passed, 4 failed", "1 passed, 2 failed."]), Tally::default());
+    }
+
+    #[test]
+    fn a_program_that_fails_or_tests_nothing_does_not_pass() {
+        let mut fails = Command::new("sh");
+        assert_eq!(
+            counted(fails.args(["-c", "echo '5 passed, 0 failed'; exit 3"]), count_sum).unwrap(),
+            Tally { passed: 5, failed: 1 }
+        );
+        assert!(counted(Command::new("sh").args(["-c", "true"]), count_sum).is_err());
+    }
+
+    #[test]
+    fn an_error_in_a_step_is_a_failure_of_the_run() {
+        let mut report = Report::default();
+        assert!(report.step("fine", || Ok(Tally::one(true))));
+        assert!(!report.step("broken", || bail!("reason")));
+        assert!(!report.finish());
+    }
+}
