@@ -92,6 +92,8 @@ impl Api {
         let answer = self.route(method, request.map(body));
         let answer = match deadline {
             None => answer.await,
+            // Timers have ticks of a millisecond, in which much can be done.
+            Some(deadline) if deadline <= clock::now() => return call.refuse(call::DEADLINE_EXCEEDED),
             Some(deadline) => match clock::timeout_at(deadline, answer).await {
                 Ok(answer) => answer,
                 Err(_) => return call.refuse(call::DEADLINE_EXCEEDED),

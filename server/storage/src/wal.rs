@@ -132,7 +132,7 @@ pub enum WalError {
     #[error("WAL: cannot {action} {}: {source}", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
     /// Bytes that were synced are not what was written. Never cut, never skipped.
-    #[error("WAL: {} is corrupt at byte {offset}: {reason}", path.display())]
+    #[error("WAL: {} is corrupt at offset {offset}: {reason}", path.display())]
     Corrupt { path: PathBuf, offset: u64, reason: String },
     #[error("WAL: {} belongs to member {found_member:016x} of cluster {found_cluster:016x}, not to member {member:016x} of cluster {cluster:016x}", path.display())]
     Identity { path: PathBuf, found_cluster: u64, found_member: u64, cluster: u64, member: u64 },

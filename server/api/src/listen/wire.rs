@@ -1,7 +1,10 @@
 //! A connection's bytes on their way to the HTTP stack: tells HTTP/2 from HTTP/1.1 by the client's first bytes, and watches the frames of the
 //! former. An offence ends the connection with GOAWAY `ENHANCE_YOUR_CALM`, as grpc-go does it; the h2 stack has no call for that, so the
 //! frame is put between two frames of its own, or left out if one is cut off there.
+//!
+//! Then the client is read for a moment more: a socket closed with bytes unread is reset, and the client might lose the GOAWAY.
 
+use std::future::Future;
 use std::future::poll_fn;
 use std::io;
 use std::io::IoSlice;
@@ -13,6 +16,7 @@ use std::task::ready;
 use std::time::Duration;
 
 use bytes::Buf as _;
+use bytes::Bytes;
 use bytes::BytesMut;
 use garboard_runtime::clock;
 use tokio::io::AsyncRead;
@@ -30,6 +34,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Error code of GOAWAY (RFC 9113, section 7).
 const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// After GOAWAY the client is read for so long, and so many bytes, unless it closes before.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+const LEAVE_BYTES: usize = 256 << 10;
+
 /// What the client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -43,6 +51,16 @@ pub struct Wire {
     /// Read while finding out the version; the HTTP stack reads it first.
     head: BytesMut,
     watch: Option<Watch>,
+    leaving: Option<Leaving>,
+}
+
+/// What is left of a connection after an offence.
+struct Leaving {
+    offence: Offence,
+    goaway: Bytes,
+    shut: bool,
+    read: usize,
+    late: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 struct Watch {
@@ -57,7 +75,7 @@ struct Watch {
 impl Wire {
     /// Nothing is read yet.
     pub fn new(transport: Transport) -> Wire {
-        Wire { transport, head: BytesMut::new(), watch: None }
+        Wire { transport, head: BytesMut::new(), watch: None, leaving: None }
     }
 
     /// Reads until the version is clear; None if the client closed before.
@@ -93,17 +111,49 @@ impl Wire {
         });
     }
 
-    fn farewell(&mut self, cx: &mut Context<'_>, offence: Offence) -> io::Error {
-        if let Some(watch) = &self.watch {
-            tracing::warn!(remote = watch.peer.remote(), reason = offence.reason(), "connection closed");
-            if watch.outbound.at_boundary() {
-                let goaway = frames::goaway(watch.last_stream, ENHANCE_YOUR_CALM, offence.reason().as_bytes());
-                // Whether it still gets out changes nothing: the connection ends.
-                let _ = Pin::new(&mut self.transport).poll_write(cx, &goaway);
-                let _ = Pin::new(&mut self.transport).poll_flush(cx);
+    /// Goes on to the end: GOAWAY, no more bytes out, bytes in dropped.
+    fn leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(leaving) = &mut self.leaving else { return Poll::Pending };
+        let ended = leaving.offence.reason();
+        loop {
+            match leaving.step(&mut self.transport, cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => break,
+                Poll::Pending if leaving.late.as_mut().poll(cx).is_ready() => break,
+                Poll::Pending => return Poll::Pending,
             }
         }
-        io::Error::new(io::ErrorKind::ConnectionAborted, offence.reason())
+        Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, ended))
+    }
+}
+
+impl Leaving {
+    fn new(watch: &Watch, offence: Offence) -> Leaving {
+        tracing::warn!(remote = watch.peer.remote(), reason = offence.reason(), "connection closed");
+        let goaway = if watch.outbound.at_boundary() {
+            frames::goaway(watch.last_stream, ENHANCE_YOUR_CALM, offence.reason().as_bytes())
+        } else {
+            Vec::new()
+        };
+        Leaving { offence, goaway: goaway.into(), shut: false, read: 0, late: Box::pin(clock::sleep(LEAVE_TIME)) }
+    }
+
+    /// One write or read; false when it was the last.
+    fn step(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.goaway.is_empty() {
+            let written = ready!(Pin::new(&mut *transport).poll_write(cx, &self.goaway))?;
+            self.goaway.advance(written);
+            return Poll::Ready(Ok(written > 0));
+        }
+        if !self.shut {
+            ready!(Pin::new(&mut *transport).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        let mut space = [0; 4096];
+        let mut buf = ReadBuf::new(&mut space);
+        ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
+        self.read += buf.filled().len();
+        Poll::Ready(Ok(!buf.filled().is_empty() && self.read < LEAVE_BYTES))
     }
 }
 
@@ -129,6 +179,9 @@ impl Watch {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
+        if wire.leaving.is_some() {
+            return wire.leave(cx).map(Err);
+        }
         let before = buf.filled().len();
         if wire.head.is_empty() {
             ready!(Pin::new(&mut wire.transport).poll_read(cx, buf))?;
@@ -140,7 +193,9 @@ impl AsyncRead for Wire {
         if let Some(watch) = &mut wire.watch {
             watch.received(&buf.filled()[before..]);
             if let Some(offence) = watch.offence {
-                return Poll::Ready(Err(wire.farewell(cx, offence)));
+                wire.leaving = Some(Leaving::new(watch, offence));
+                buf.set_filled(before);
+                return wire.leave(cx).map(Err);
             }
         }
         Poll::Ready(Ok(()))
@@ -150,6 +205,10 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
+        if wire.leaving.is_some() {
+            // The read side ends the connection.
+            return Poll::Pending;
+        }
         let written = ready!(Pin::new(&mut wire.transport).poll_write(cx, bytes))?;
         if let Some(watch) = &mut wire.watch {
             watch.sent(&bytes[..written]);
@@ -171,6 +230,9 @@ impl AsyncWrite for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
+        if wire.leaving.is_some() {
+            return Poll::Pending;
+        }
         let written = ready!(Pin::new(&mut wire.transport).poll_write_vectored(cx, slices))?;
         if let Some(watch) = &mut wire.watch {
             let mut left = written;

@@ -133,12 +133,8 @@ async fn unfinished_messages_of_one_connection_are_bounded() {
     let second = client.begin("/etcdserverpb.KV/Put", unfinished.clone()).await;
     // Whichever came second is refused; the other one goes on waiting for its rest.
     let (first, second) = (std::pin::pin!(first.answered()), std::pin::pin!(second.answered()));
-    let (refused, other) = match futures_util::future::select(first, second).await {
-        futures_util::future::Either::Left((refused, other)) => (refused, other),
-        futures_util::future::Either::Right((refused, other)) => (refused, other),
-    };
+    let refused = futures_util::future::select(first, second).await.factor_first().0;
     assert_eq!(refused, (8, "grpc: too many unfinished messages on this connection".into()));
-    drop(other);
     // What is finished at once never counts.
     client.unary::<pb::PutResponse>("/etcdserverpb.KV/Put", &whole).await.unwrap();
     member.stop().await;

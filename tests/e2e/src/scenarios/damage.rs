@@ -11,6 +11,8 @@ use crate::scenario::Lab;
 use crate::server::Member;
 
 const WRITES: usize = 60;
+/// What one write to the log begins with: `docs/formats.md`.
+const GROUP_MAGIC: &[u8] = b"GbGr";
 
 /// A member that was killed after acknowledged writes; each value occurs once in the log.
 fn killed(lab: &Lab, name: &str) -> anyhow::Result<Member> {
@@ -88,20 +90,18 @@ pub fn torn_tail(lab: &Lab) -> anyhow::Result<u32> {
         check_writes(lab, &member, WRITES - 1)?;
         checks += 1;
     }
-    // The next write had begun: part of a record stands behind the last whole one. Nothing may be lost.
-    for started in [1, 13, 200] {
-        let member = killed(lab, &format!("begun-{started}"))?;
+    // Only the beginning of the last write reached the disk.
+    for kept in [1, 13, 40] {
+        let member = killed(lab, &format!("kept-{kept}"))?;
         change(&newest_segment(&member)?, |bytes| {
             let last = last_used_byte(bytes)?;
-            // Groups begin at multiples of eight.
-            let begin = (last + 8) / 8 * 8;
-            ensure!(begin + started < bytes.len(), "no room behind the last record");
-            for (i, byte) in bytes[begin..begin + started].iter_mut().enumerate() {
-                *byte = (i * 37 + 11) as u8;
-            }
+            let begin = bytes[..last].windows(GROUP_MAGIC.len()).rposition(|window| window == GROUP_MAGIC);
+            let begin = begin.context("no group in the log")?;
+            ensure!(begin + kept < last, "the last group is too short");
+            bytes[begin + kept..=last].fill(0);
             Ok(())
         })?;
-        check_writes(lab, &member, WRITES)?;
+        check_writes(lab, &member, WRITES - 1)?;
         checks += 1;
     }
     Ok(checks)
@@ -109,7 +109,7 @@ pub fn torn_tail(lab: &Lab) -> anyhow::Result<u32> {
 
 pub fn bit_flip(lab: &Lab) -> anyhow::Result<u32> {
     let mut checks = 0;
-    for (write, bit) in [(3, 0), (WRITES / 2, 3), (WRITES - 5, 7)] {
+    for (write, bit) in [(3, 0), (WRITES / 2, 3), (WRITES - 5, 7), (WRITES - 1, 5)] {
         let member = killed(lab, &format!("flip-{write}"))?;
         let segment = newest_segment(&member)?;
         let mut offset = 0;

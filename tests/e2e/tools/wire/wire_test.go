@@ -108,14 +108,16 @@ func (p *peer) trailers(stream uint32) (string, string) {
 				case "grpc-status":
 					status = field.Value
 				case "grpc-message":
-					message = field.Value
+					message, _ = url.PathUnescape(field.Value) // the gRPC protocol has it percent-encoded
 				}
 			}
 			if f.StreamID == stream && status != "" {
 				return status, message
 			}
 		case *http2.RSTStreamFrame:
-			return "reset", f.ErrCode.String()
+			if f.StreamID == stream {
+				return "reset", f.ErrCode.String()
+			}
 		case *http2.GoAwayFrame:
 			p.Fatalf("goaway %s %s", f.ErrCode, f.DebugData())
 		}

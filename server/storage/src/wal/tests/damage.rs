@@ -73,7 +73,7 @@ fn the_refusal_names_file_and_offset_and_changes_nothing() {
     disk.flip(&path, (used - 60) * 8).unwrap();
     let damaged = disk.content(&path).unwrap();
     let error = open(&disk, &options).err().unwrap().to_string();
-    assert!(error.contains(&path.display().to_string()) && error.contains("corrupt at byte"), "{error}");
+    assert!(error.contains(&path.display().to_string()) && error.contains("corrupt at offset"), "{error}");
     assert_eq!(disk.content(&path).unwrap(), damaged);
     let dumped: Result<Vec<_>, _> = dump::dump(&disk, &dir()).unwrap().collect();
     assert!(matches!(dumped, Err(WalError::Corrupt { .. })));
