@@ -57,7 +57,8 @@ impl Maintenance for MaintenanceService {
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, tonic::Status> {
         self.node.defragment().await.map_err(Status::from)?;
-        Ok(Response::new(pb::DefragmentResponse { header: self.header() }))
+        // Without a header, as in etcd.
+        Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
     async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, tonic::Status> {

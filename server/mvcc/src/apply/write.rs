@@ -73,11 +73,7 @@ impl<'a> Write<'a> {
         let row = row.encode();
         store.append([(revision, false, row.clone(), before)]);
         add(&store.tally.puts, 1);
-        let known = match (&before, &previous) {
-            (None, _) => PrevKv::Absent,
-            (Some(_), Some(row)) => PrevKv::Known(row.clone()),
-            (Some(_), None) => PrevKv::Unknown,
-        };
+        let known = before.map_or(PrevKv::Absent, |before| self.prev_kv(before, previous.as_ref()));
         let key = row::key_slice(&row, request.key.len());
         self.events.push(Event::put(key, revision.main, revision.sub, row, now.version == 1, known));
         let prev_kv = match previous {
@@ -153,13 +149,22 @@ impl<'a> Write<'a> {
             }
         }
         for (offset, (revision, _, row, _)) in rows.iter().enumerate() {
-            let known = previous.get(offset).map_or(PrevKv::Unknown, |row| PrevKv::Known(row.clone()));
-            let key = row::key_slice(row, keys[offset].0.len());
+            let (key, before) = &keys[offset];
+            let known = self.prev_kv(*before, previous.get(offset));
+            let key = row::key_slice(row, key.len());
             self.events.push(Event::delete(key, revision.main, revision.sub, known));
         }
         store.append(rows);
         add(&store.tally.deletes, keys.len());
         Ok(if wants_previous { previous } else { Vec::new() })
+    }
+
+    /// What an event tells of the value before it: that of the revision before, not of an earlier change in the same transaction.
+    fn prev_kv(&self, before: KeyVersion, row: Option<&Bytes>) -> PrevKv {
+        match row {
+            Some(row) if before.revision.main <= self.begin => PrevKv::Known(row.clone()),
+            _ => PrevKv::Unknown,
+        }
     }
 
     /// Makes the changes visible, to readers first, then to watchers.

@@ -124,3 +124,15 @@ fn a_new_watcher_starts_behind_what_is_there() {
     reopened.put("a", "4");
     assert_eq!(events(&drain(&watcher)), ["=a@9.0(3)"]);
 }
+
+#[test]
+fn a_previous_value_is_that_of_the_revision_before_and_not_of_the_same_transaction() {
+    let mut member = Member::new();
+    member.put("a", "1");
+    let watcher = stream(&member.store);
+    watcher.create(&everything(0));
+    member
+        .txn(then(vec![txn_op(then(vec![put_op("a", "2")])), delete_op("a", ""), put_op("b", "1"), delete_op("b", "")]))
+        .unwrap();
+    assert_eq!(events(&drain(&watcher)), ["=a@3.0(1)", "-a@3.1(1)", "+b@3.2", "-b@3.3"]);
+}
