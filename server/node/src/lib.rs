@@ -36,5 +36,5 @@ pub use node::Leadership;
 pub use node::Node;
 pub use node::Status;
 
-/// What is called when the member can no longer keep its word: logs, and ends the process.
-pub(crate) type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
+/// What is called, with the reason, when the member can no longer keep its word.
+pub type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;

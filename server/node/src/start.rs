@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::sync::watch;
 
+use crate::Fatal;
 use crate::auto_compaction;
 use crate::backend::Database;
 use crate::compaction::Compactor;
@@ -75,13 +76,28 @@ impl Node {
     /// # Errors
     /// Everything that makes serving unsafe: a directory in use, files that do not belong together, damage (with file and offset).
     pub async fn start(config: NodeConfig, disk: Arc<dyn Disk>, registry: &Registry) -> Result<Self, StartError> {
+        Self::start_with(config, disk, registry, exit_process()).await
+    }
+
+    /// As [`Node::start`], with something else than the end of the process for what this member cannot survive. When `fatal`
+    /// returns, nothing is acknowledged any more.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with(
+        config: NodeConfig,
+        disk: Arc<dyn Disk>,
+        registry: &Registry,
+        fatal: Fatal,
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry).map_err(|e| StartError::Config(format!("metrics: {e}")))?;
         let executor = Executor::new("consensus", CONSENSUS_THREADS).map_err(|e| io("starting threads", e))?;
         let (setup, observed) = (config.clone(), Arc::clone(&metrics));
         let starting = executor.task(async move {
-            let opened = spawn::blocking(move || open(&setup, disk, observed).map(|o| (setup, o)));
+            let told = Arc::clone(&fatal);
+            let opened = spawn::blocking(move || open(&setup, disk, observed, told).map(|o| (setup, o)));
             let (setup, opened) = opened.await.map_err(|e| StartError::Config(e.to_string()))??;
-            run(setup, opened, metrics).await
+            run(setup, opened, metrics, fatal).await
         });
         let parts = starting.await.map_err(|e| StartError::Consensus(e.to_string()))??;
         let node = Node(Arc::new(parts.into_inner(executor)));
@@ -105,7 +121,7 @@ fn io(what: &str, source: std::io::Error) -> StartError {
     StartError::Io { what: what.to_owned(), source }
 }
 
-fn fatal() -> crate::Fatal {
+fn exit_process() -> Fatal {
     Arc::new(|why| {
         tracing::error!(reason = why, "the member cannot go on");
         // A member that cannot write what it has applied must not answer anything more.
@@ -113,7 +129,7 @@ fn fatal() -> crate::Fatal {
     })
 }
 
-fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Result<Opened, StartError> {
+fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>, fatal: Fatal) -> Result<Opened, StartError> {
     let dir = config.data_dir.display().to_string();
     let data_dir = DataDir::open(Arc::clone(&disk), &config.data_dir)
         .map_err(|e| io(&format!("opening the data directory {dir}"), e))?;
@@ -128,6 +144,7 @@ fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Resu
         cache_bytes: WAL_CACHE_BYTES,
         no_fsync: config.unsafe_no_fsync,
         observer,
+        on_fatal: Arc::new(move |error| fatal(&error.to_string())),
         ..WalOptions::new(wal_dir, identity.cluster_id, identity.member_id)
     };
     let (wal, recovered) = Wal::open(disk, wal_options)?;
@@ -247,7 +264,7 @@ impl Parts {
     }
 }
 
-async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>) -> Result<Parts, StartError> {
+async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>, fatal: Fatal) -> Result<Parts, StartError> {
     let Opened { data_dir, identity, backend, wal, recovered } = opened;
     let database = Arc::new(Database(Arc::clone(&backend)));
     let options = StoreOptions { cache_bytes: config.cache_bytes, ..StoreOptions::default() };
@@ -258,11 +275,18 @@ async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>) -> Resul
 
     let threads_failed = |e| io("starting a thread", e);
     let wait = config.backend_batch_interval;
-    let (flusher, flush_thread) =
-        Flusher::start(Arc::clone(&store), Arc::clone(&wal), Arc::clone(&backend), checkpointed.clone(), wait, fatal())
-            .map_err(threads_failed)?;
+    let (flusher, flush_thread) = Flusher::start(
+        Arc::clone(&store),
+        Arc::clone(&wal),
+        Arc::clone(&backend),
+        checkpointed.clone(),
+        wait,
+        Arc::clone(&fatal),
+    )
+    .map_err(threads_failed)?;
     let pace = Pace { rows_per_step: config.compaction_batch_limit, pause: config.compaction_sleep_interval };
-    let (compactor, compaction_thread) = Compactor::start(Arc::clone(&store), pace, fatal()).map_err(threads_failed)?;
+    let (compactor, compaction_thread) =
+        Compactor::start(Arc::clone(&store), pace, Arc::clone(&fatal)).map_err(threads_failed)?;
     let leases = Arc::new(LeaseClock::default());
     let observer = Arc::new(Observer {
         flusher: Arc::clone(&flusher),
@@ -270,7 +294,7 @@ async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>) -> Resul
         leases: Arc::clone(&leases),
         metrics: Arc::clone(&metrics),
         warning_apply_duration: config.warning_apply_duration,
-        fatal: fatal(),
+        fatal: Arc::clone(&fatal),
         compaction: AtomicBool::new(false),
     });
 
@@ -291,7 +315,7 @@ async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>) -> Resul
     let expected = Arc::clone(&stopping);
     let ended = move || {
         if !expected.load(Ordering::Acquire) {
-            fatal()("consensus has stopped by itself");
+            fatal("consensus has stopped by itself");
         }
     };
     let leadership = leadership::follow(&consensus, &store, &leases, &metrics, config.election_timeout, ended);

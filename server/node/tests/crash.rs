@@ -1,0 +1,200 @@
+//! A crash at each call that reaches the disk, under writes, checkpoints, compaction, defragmentation and new log segments.
+//!
+//! One client, so that at most one request is in doubt: what the next start finds must be what a member that never crashed had after
+//! all acknowledged requests, or after one more. Compared are all keys with their revisions, the leases, the hash, the revision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use garboard_node::Node;
+use garboard_node::NodeConfig;
+use garboard_proto::etcdserverpb as pb;
+use garboard_proto::etcdserverpb::request_op::Request;
+use garboard_proto::raft::Command;
+use garboard_proto::raft::command::Op;
+use garboard_storage::disk::memory::Failure;
+use garboard_storage::disk::memory::MemoryDisk;
+use garboard_storage::disk::memory::Survives;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Requests of the workload.
+const STEPS: i64 = 40;
+/// Members under way at a time: they mostly wait.
+const AT_ONCE: usize = 12;
+/// How long a start or a stop may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        data_dir: "/data".into(),
+        // Turnover, checkpoints and the removal of segments within a few dozen requests.
+        wal_segment_bytes: 16 << 10,
+        snapshot_count: 10,
+        snapshot_catchup_entries: 5,
+        backend_batch_interval: Duration::from_millis(1),
+        compaction_batch_limit: 7,
+        compaction_sleep_interval: Duration::from_millis(1),
+        heartbeat_interval: Duration::from_millis(20),
+        election_timeout: Duration::from_millis(100),
+        ..NodeConfig::default()
+    }
+}
+
+/// A member whose end is told instead of ending the process.
+struct Member {
+    node: Node,
+    failed: watch::Receiver<bool>,
+}
+
+impl Member {
+    /// None: the disk failed on the way.
+    async fn start(disk: &MemoryDisk) -> Result<Self, String> {
+        let (tell, mut failed) = watch::channel(false);
+        let fatal = Arc::new(move |_: &str| {
+            tell.send_replace(true);
+        });
+        let registry = prometheus::Registry::new();
+        let started = Node::start_with(config(), Arc::new(disk.clone()), &registry, fatal);
+        let node =
+            tokio::time::timeout(PATIENCE, started).await.expect("the start hangs").map_err(|e| e.to_string())?;
+        let ready = node.clone();
+        let outcome = tokio::select! {
+            _ = failed.wait_for(|failed| *failed) => Err("the disk failed".to_owned()),
+            ready = tokio::time::timeout(PATIENCE, ready.ready()) => ready.expect("never ready").map_err(|e| e.to_string()),
+        };
+        let member = Self { node, failed };
+        match outcome {
+            Ok(()) => Ok(member),
+            Err(why) => {
+                member.stop().await;
+                Err(why)
+            }
+        }
+    }
+
+    /// One request of the workload; false when the member has failed.
+    async fn step(&mut self, step: i64) -> bool {
+        let node = self.node.clone();
+        let work = async move {
+            match step % 20 {
+                17 => node.defragment().await.is_ok(),
+                _ => node.propose(command(step)).await.is_ok(),
+            }
+        };
+        tokio::select! {
+            done = tokio::time::timeout(PATIENCE, work) => done.expect("a request hangs"),
+            _ = self.failed.wait_for(|failed| *failed) => false,
+        }
+    }
+
+    async fn stop(self) {
+        tokio::time::timeout(PATIENCE, self.node.shutdown()).await.expect("the stop hangs");
+    }
+
+    async fn state(&self) -> State {
+        let everything = pb::RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+        let keys = self.node.store().range(&everything).unwrap().kvs;
+        let hash = self.node.hash_kv(0).await.unwrap();
+        let mut leases: Vec<i64> = self.node.store().leases().iter().map(|lease| lease.id).collect();
+        leases.sort_unstable();
+        State { revision: hash.revision, hash: (hash.compact_revision, hash.hash), keys, leases }
+    }
+}
+
+/// What is compared.
+#[derive(Debug, PartialEq)]
+struct State {
+    revision: i64,
+    hash: (i64, u32),
+    keys: Vec<garboard_proto::mvccpb::KeyValue>,
+    leases: Vec<i64>,
+}
+
+/// Request number `step`; each succeeds on a member that has done all before it.
+fn command(step: i64) -> Command {
+    let value = "v".repeat(900 + step as usize);
+    let put = |key: String, lease| pb::PutRequest {
+        key: key.into(),
+        value: value.clone().into(),
+        lease,
+        ..Default::default()
+    };
+    let delete = |key: String| pb::DeleteRangeRequest { key: key.into(), ..Default::default() };
+    let op = |request| pb::RequestOp { request: Some(request) };
+    let op = match step % 20 {
+        3 => Op::LeaseGrant(pb::LeaseGrantRequest { id: 1000 + step, ttl: 3600 }),
+        4 => Op::Put(put(format!("leased-{step}"), 999 + step)),
+        8 => Op::DeleteRange(delete(format!("k{}", (step - 3) % 7))),
+        11 => Op::Txn(pb::TxnRequest {
+            success: vec![
+                op(Request::RequestPut(put("a".into(), 0))),
+                op(Request::RequestDeleteRange(delete("a".into()))),
+                op(Request::RequestPut(put("b".into(), 0))),
+            ],
+            ..Default::default()
+        }),
+        13 => Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 990 + step }),
+        15 => Op::Compaction(pb::CompactionRequest { revision: step / 2 + 1, physical: step % 40 == 15 }),
+        _ => Op::Put(put(format!("k{}", step % 7), 0)),
+    };
+    Command { op: Some(op) }
+}
+
+/// The states after no request, one, two, ... of a member that does not crash.
+async fn reference() -> Vec<State> {
+    let disk = MemoryDisk::new();
+    let mut member = Member::start(&disk).await.unwrap();
+    let mut states = vec![member.state().await];
+    for step in 1..=STEPS {
+        assert!(member.step(step).await, "request {step}");
+        states.push(member.state().await);
+    }
+    member.stop().await;
+    states
+}
+
+/// Works until call number `at`, crashes there, and returns how many requests were acknowledged.
+async fn work_until(disk: &MemoryDisk, at: u64) -> usize {
+    disk.fail_at(at, Failure::Dead);
+    let Ok(mut member) = Member::start(disk).await else { return 0 };
+    let mut acknowledged = 0;
+    for step in 1..=STEPS {
+        if !member.step(step).await {
+            break;
+        }
+        acknowledged += 1;
+    }
+    member.stop().await;
+    acknowledged
+}
+
+/// One crash and what the next start finds; true when the workload was over before it.
+async fn crash_at(at: u64, states: &[State]) -> bool {
+    let disk = MemoryDisk::new();
+    let acknowledged = work_until(&disk, at).await;
+    let survives = [Survives::Nothing, Survives::Some(at), Survives::Everything][at as usize % 3];
+    let what = format!("call {at}, {survives:?}, {acknowledged} acknowledged");
+    let member = Member::start(&disk.crash(survives)).await.map_err(|why| format!("{what}: {why}")).unwrap();
+    let state = member.state().await;
+    let expected = &states[acknowledged..states.len().min(acknowledged + 2)];
+    assert!(expected.contains(&state), "{what}: found {state:?}\nexpected one of {expected:?}");
+    member.stop().await;
+    acknowledged == STEPS as usize
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_crash_at_any_call() {
+    let states = Arc::new(reference().await);
+    let (mut crashes, mut over, mut running) = (0, false, JoinSet::new());
+    while !over || !running.is_empty() {
+        while !over && running.len() < AT_ONCE {
+            crashes += 1;
+            let states = Arc::clone(&states);
+            running.spawn(async move { crash_at(crashes, &states).await });
+        }
+        over |= running.join_next().await.unwrap().unwrap();
+    }
+    println!("{crashes} crashes");
+    assert!(crashes > 300, "{crashes} crashes prove little");
+}
