@@ -26,11 +26,25 @@ type side struct {
 	lease       pb.LeaseClient
 	watch       pb.WatchClient
 	maintenance pb.MaintenanceClient
+	auth        pb.AuthClient
+	conn        *grpc.ClientConn
 }
 
 func connect(t *testing.T, endpoint string) *side {
 	conn := target.Dial(t, endpoint).ActiveConnection()
-	return &side{pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewWatchClient(conn), pb.NewMaintenanceClient(conn)}
+	return &side{
+		pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewWatchClient(conn), pb.NewMaintenanceClient(conn), pb.NewAuthClient(conn), conn,
+	}
+}
+
+// newTwins connects to both servers for at most two minutes.
+func newTwins(t *testing.T, seed int64) *twins {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	return &twins{
+		T: t, ctx: ctx, random: rand.New(rand.NewSource(seed)), compactions: map[int64]bool{},
+		ours: connect(t, target.Endpoint(t)), reference: connect(t, target.ReferenceEndpoint(t)),
+	}
 }
 
 type twins struct {
@@ -57,12 +71,7 @@ func TestSameAsReference(t *testing.T) {
 		steps, _ = strconv.Atoi(s)
 	}
 	t.Logf("E2E_SEED=%d", seed)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	w := &twins{
-		T: t, ctx: ctx, random: rand.New(rand.NewSource(seed)), compactions: map[int64]bool{},
-		ours: connect(t, target.Endpoint(t)), reference: connect(t, target.ReferenceEndpoint(t)),
-	}
+	w := newTwins(t, seed)
 	w.hash(0)
 	if w.revision != 1 {
 		t.Fatalf("the servers must be fresh, they are at revision %d", w.revision)
