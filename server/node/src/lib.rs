@@ -22,6 +22,7 @@ mod propose;
 mod publish;
 mod read;
 mod scrape;
+mod space;
 mod start;
 
 pub use config::AutoCompaction;

@@ -29,6 +29,7 @@ use crate::lease::LeaseClock;
 use crate::metrics::Metrics;
 use crate::propose::Proposer;
 use crate::read::ReadIndex;
+use crate::space::DiskSpace;
 
 /// Who leads, as this member knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) backend: Arc<Backend>,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) space: Arc<DiskSpace>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) threads: Mutex<Vec<spawn::ThreadHandle<()>>>,
     /// Set before consensus is told to stop: its end is no failure then.
@@ -114,7 +116,7 @@ impl Node {
         if bytes > self.0.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        self.check_quota(&command).await?;
+        self.check_space(&command).await?;
         let physical = match &command.op {
             Some(Op::Compaction(r)) if r.physical => Some(r.revision),
             _ => None,
@@ -189,6 +191,7 @@ impl Node {
             .iter()
             .map(|a| format!("memberID:{} alarm:{} ", a.member_id, a.alarm().as_str_name()))
             .collect();
+        errors.extend(self.0.space.complaint());
         if view.leader == 0 {
             errors.push("etcdserver: no leader".into());
         }
@@ -356,13 +359,17 @@ impl Node {
         Arc::clone(&self.0.flusher).barrier().await.map(drop).map_err(|e| Error::Internal(e.to_string()))
     }
 
-    /// Refuses what the quota has no room for, and raises the alarm (etcd: checked before raft, with its cost model).
-    async fn check_quota(&self, command: &Command) -> Result<(), Error> {
-        let Some(quota) = self.0.config.quota_bytes() else { return Ok(()) };
+    /// Refuses what the disk or the quota has no room for; for the quota an alarm is raised (etcd: checked before raft, with its
+    /// cost model).
+    async fn check_space(&self, command: &Command) -> Result<(), Error> {
         let cost = garboard_mvcc::validate::cost(command);
         if cost == 0 {
             return Ok(());
         }
+        if self.0.space.is_low() {
+            return Err(Error::NoSpace);
+        }
+        let Some(quota) = self.0.config.quota_bytes() else { return Ok(()) };
         let pending = u64::try_from(self.0.store.pending_bytes()).unwrap_or(u64::MAX);
         let used = self.0.backend.size().total_bytes.saturating_add(pending);
         if used.saturating_add(cost) <= quota {

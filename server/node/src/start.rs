@@ -53,6 +53,8 @@ use crate::propose::Proposer;
 use crate::publish;
 use crate::read::ReadIndex;
 use crate::scrape::Scrape;
+use crate::space;
+use crate::space::DiskSpace;
 
 /// Threads of the runtime that consensus, proposing and applying run on.
 const CONSENSUS_THREADS: usize = 2;
@@ -67,6 +69,7 @@ struct Opened {
     identity: Identity,
     backend: Arc<Backend>,
     wal: Arc<Wal>,
+    space: Arc<DiskSpace>,
     recovered: Recovered,
 }
 
@@ -113,6 +116,7 @@ impl Node {
             executor.task(leases::run_checkpoints(self.clone())),
             executor.task(auto_compaction::run(self.clone(), self.0.config.auto_compaction)),
             executor.task(publish::run(self.clone())),
+            executor.task(space::run(Arc::clone(&self.0.space))),
         ]);
     }
 }
@@ -139,6 +143,8 @@ fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>, fatal: 
     let backend_options =
         BackendOptions { cache_bytes: BACKEND_CACHE_BYTES, observer: observer.clone(), ..BackendOptions::default() };
     let backend = Backend::open(Arc::clone(&disk), &data_dir.db_path(), backend_options)?;
+    let dirs = vec![data_dir.member_dir(), wal_dir.clone()];
+    let space = Arc::new(DiskSpace::new(Arc::clone(&disk), dirs, config.wal_segment_bytes));
     let wal_options = WalOptions {
         segment_bytes: config.wal_segment_bytes,
         cache_bytes: WAL_CACHE_BYTES,
@@ -151,7 +157,7 @@ fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>, fatal: 
     if let Some(torn) = &recovered.torn {
         tracing::warn!(torn = ?torn, "the log ended in the middle of a write; that write was never acknowledged and is cut off");
     }
-    Ok(Opened { data_dir, identity, backend: Arc::new(backend), wal: Arc::new(wal), recovered })
+    Ok(Opened { data_dir, identity, backend: Arc::new(backend), wal: Arc::new(wal), space, recovered })
 }
 
 /// The identity on disk, or the one that a new member gets; written before anything else is.
@@ -231,6 +237,7 @@ struct Parts {
     leadership: watch::Receiver<Leadership>,
     backend: Arc<Backend>,
     wal: Arc<Wal>,
+    space: Arc<DiskSpace>,
     metrics: Arc<Metrics>,
     stopping: Arc<AtomicBool>,
     threads: Vec<spawn::ThreadHandle<()>>,
@@ -253,6 +260,7 @@ impl Parts {
             leadership: self.leadership,
             backend: self.backend,
             wal: self.wal,
+            space: self.space,
             metrics: self.metrics,
             threads: Mutex::new(self.threads),
             stopping: self.stopping,
@@ -265,7 +273,7 @@ impl Parts {
 }
 
 async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>, fatal: Fatal) -> Result<Parts, StartError> {
-    let Opened { data_dir, identity, backend, wal, recovered } = opened;
+    let Opened { data_dir, identity, backend, wal, space, recovered } = opened;
     let database = Arc::new(Database(Arc::clone(&backend)));
     let options = StoreOptions { cache_bytes: config.cache_bytes, ..StoreOptions::default() };
     let opening = spawn::blocking(move || Store::open(database, options)).await;
@@ -333,6 +341,7 @@ async fn run(config: NodeConfig, opened: Opened, metrics: Arc<Metrics>, fatal: F
         leadership,
         backend,
         wal,
+        space,
         metrics,
         stopping,
         threads: vec![flush_thread, compaction_thread],

@@ -12,7 +12,11 @@ use garboard_proto::etcdserverpb as pb;
 use garboard_proto::raft::Command;
 use garboard_proto::raft::command::Op;
 use garboard_storage::RealDisk;
+use garboard_storage::disk::memory::MemoryDisk;
 use tempfile::TempDir;
+
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn config(dir: &TempDir) -> NodeConfig {
     NodeConfig { data_dir: dir.path().join("data"), wal_segment_bytes: 1 << 20, ..NodeConfig::default() }
@@ -226,5 +230,32 @@ async fn reads_and_writes_go_on_during_a_defragmentation() {
     stop(node).await;
     let node = start(config(&dir)).await;
     assert_eq!(get(&node, "during"), (writes > 0).then(|| (writes - 1).to_string()));
+    stop(node).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_refuses_what_adds_data_until_there_is_space() {
+    let disk = MemoryDisk::new();
+    let config = NodeConfig { data_dir: "/data".into(), wal_segment_bytes: 1 << 20, ..NodeConfig::default() };
+    let node = Node::start(config, Arc::new(disk.clone()), &prometheus::Registry::new()).await.unwrap();
+    node.ready().await.unwrap();
+    node.propose(put("a", "1")).await.unwrap();
+    let taken = async |wanted: bool| {
+        while node.propose(put("b", "1")).await.is_ok() != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    disk.set_free_bytes((66 << 20) - 1);
+    tokio::time::timeout(PATIENCE, taken(false)).await.expect("never refused");
+    assert!(matches!(node.propose(put("b", "1")).await, Err(Error::NoSpace)));
+    assert!(node.status().errors.iter().any(|error| error.contains("disk space")), "{:?}", node.status().errors);
+    assert_eq!(get(&node, "a").as_deref(), Some("1"));
+    let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
+    node.propose(Command { op: Some(Op::DeleteRange(delete)) }).await.unwrap();
+    let compact = pb::CompactionRequest { revision: 2, physical: true };
+    node.propose(Command { op: Some(Op::Compaction(compact)) }).await.unwrap();
+    disk.set_free_bytes(66 << 20);
+    tokio::time::timeout(PATIENCE, taken(true)).await.expect("never taken again");
+    assert!(node.status().errors.is_empty(), "{:?}", node.status().errors);
     stop(node).await;
 }

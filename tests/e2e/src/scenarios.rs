@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod damage;
+mod full_disk;
 mod health;
 mod kubernetes;
 mod metrics;
@@ -58,6 +59,13 @@ pub fn all() -> Vec<Scenario> {
             damage::torn_tail,
         ),
         scenario("bit-flip", "a flipped bit in a synced record refuses to start", Cluster, false, damage::bit_flip),
+        scenario(
+            "full-disk",
+            "a disk that fills up refuses what adds data, and nothing else",
+            Cluster,
+            true,
+            full_disk::full_disk,
+        ),
         scenario(
             "kube-apiserver",
             "Kubernetes on the store, through kills of the store",

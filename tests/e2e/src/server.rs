@@ -21,6 +21,8 @@ pub struct Member {
     pub data_dir: PathBuf,
     pub client_url: String,
     pub extra: Vec<String>,
+    /// What starts the program; nothing does otherwise.
+    pub prefix: Vec<String>,
     peer_url: String,
     log: PathBuf,
 }
@@ -52,6 +54,7 @@ impl Member {
             peer_url: format!("http://127.0.0.1:{}", free_port()?),
             log: dir.join(format!("{name}.log")),
             extra: Vec::new(),
+            prefix: Vec::new(),
         })
     }
 
@@ -66,8 +69,10 @@ impl Member {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(self.program.as_os_str()));
         command
+            .args(words)
             .arg("--name=default")
             .arg(format!("--data-dir={}", self.data_dir.display()))
             .arg(format!("--listen-client-urls={}", self.client_url))
