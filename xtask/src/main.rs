@@ -3,6 +3,7 @@
 // A program for developers, not part of the server: it reads the clock and opens files as it likes.
 #![allow(clippy::disallowed_methods)]
 
+mod bench;
 mod cache;
 mod step;
 mod test;
@@ -26,6 +27,7 @@ const USAGE: &str = "cargo xtask COMMAND
   tools                                 build etcd, etcdctl, kube-apiserver, kubectl and the Go suites, and print where they are
   e2e [-- ARGUMENTS]                    build server and tools and run the scenarios with these arguments (--list names them)
   control [-- ARGUMENTS]                the same scenarios on real etcd, which shows that they ask for no more than etcd gives
+  bench [OPTIONS]                       this server beside real etcd 3.6 and 3.7 under the same loads (--help tells the options)
 
 What it builds and fetches is kept in $GARBOARD_CACHE (default: $XDG_CACHE_HOME/garboard or ~/.cache/garboard).";
 
@@ -62,6 +64,7 @@ fn run() -> anyhow::Result<bool> {
         }
         ["e2e", rest @ ..] => test::scenarios(&root, false, passed_on(rest)),
         ["control", rest @ ..] => test::scenarios(&root, true, passed_on(rest)),
+        ["bench", rest @ ..] => bench::run(&root, rest),
         other => bail!("unknown: {}\n\n{USAGE}", other.join(" ")),
     }
 }

@@ -118,7 +118,7 @@ fn cargo(root: &Path) -> Command {
 }
 
 /// The server as it is released.
-fn build_server(root: &Path) -> anyhow::Result<PathBuf> {
+pub fn build_server(root: &Path) -> anyhow::Result<PathBuf> {
     must(cargo(root).args(["build", "--release", "--locked", "--package", "garboard"]))?;
     let path = target_dir(root)?.join("release/garboard");
     ensure!(path.exists(), "{} is not there", path.display());

@@ -53,6 +53,10 @@ const TARGETS: &[Target] = &[
 /// Programs that hyperkube is, by the name it is called by.
 const HYPERKUBE_NAMES: [&str; 2] = ["kube-apiserver", "kubectl"];
 
+/// The load generator of the bench, which needs no more than the servers beside it.
+const LOAD: Target = program("load", Module::Etcd36, "./cmd/load");
+const BENCHED: [&str; 2] = ["etcd", "etcd37"];
+
 // === impl Module ===
 
 impl Module {
@@ -71,7 +75,7 @@ impl Module {
             fingerprint.add_path(&dir.join(name))?;
         }
         if self == Self::Etcd36 {
-            fingerprint.add_path(&dir.join("cmd"))?;
+            fingerprint.add_path(&dir.join("cmd/hyperkube"))?;
             fingerprint.add(KUBERNETES.as_bytes());
         }
         Ok(fingerprint)
@@ -80,14 +84,7 @@ impl Module {
 
 /// Builds what is not there yet and returns the folder with all of it.
 pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
-    ensure!(
-        Command::new("go").arg("version").output().is_ok_and(|output| output.status.success()),
-        "Go is missing: install the version that tests/e2e/tools/go.mod names (https://go.dev/dl)"
-    );
-    let mut all = Module::Etcd36.pins(root)?;
-    all.add(Module::Etcd37.pins(root)?.hex().as_bytes());
-    let bin = cache::dir()?.join("tools").join(all.hex()).join("bin");
-    std::fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
+    let bin = folder(root)?;
     for target in TARGETS {
         build_one(root, &bin, target).with_context(|| format!("build {}", target.file))?;
     }
@@ -100,9 +97,34 @@ pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(bin)
 }
 
+/// Builds the programs of the bench, and no others, into the same folder.
+pub fn build_for_bench(root: &Path) -> anyhow::Result<PathBuf> {
+    let bin = folder(root)?;
+    for target in TARGETS.iter().filter(|target| BENCHED.contains(&target.file)).chain([&LOAD]) {
+        build_one(root, &bin, target).with_context(|| format!("build {}", target.file))?;
+    }
+    Ok(bin)
+}
+
+/// The folder for what is built of these pins.
+fn folder(root: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(
+        Command::new("go").arg("version").output().is_ok_and(|output| output.status.success()),
+        "Go is missing: install the version that tests/e2e/tools/go.mod names (https://go.dev/dl)"
+    );
+    let mut all = Module::Etcd36.pins(root)?;
+    all.add(Module::Etcd37.pins(root)?.hex().as_bytes());
+    let bin = cache::dir()?.join("tools").join(all.hex()).join("bin");
+    std::fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
+    Ok(bin)
+}
+
 fn build_one(root: &Path, bin: &Path, target: &Target) -> anyhow::Result<()> {
     let dir = target.module.dir(root);
     let mut sources = target.module.pins(root)?;
+    if target.file == LOAD.file {
+        sources.add_path(&dir.join(target.package))?;
+    }
     if target.suite {
         sources.add_path(&dir.join(target.package))?;
         if target.module == Module::Etcd36 {
@@ -152,10 +174,11 @@ fn go(dir: &Path) -> Command {
     command
 }
 
-/// `go vet` on the suites, and that their pins are complete.
+/// `go vet` on the suites and the load generator, and that their pins are complete.
 pub fn vet(root: &Path) -> anyhow::Result<()> {
     for module in [Module::Etcd36, Module::Etcd37] {
-        let packages: Vec<&str> = TARGETS.iter().filter(|t| t.suite && t.module == module).map(|t| t.package).collect();
+        let ours = TARGETS.iter().filter(|t| t.suite).chain([&LOAD]);
+        let packages: Vec<&str> = ours.filter(|t| t.module == module).map(|t| t.package).collect();
         must(go(&module.dir(root)).arg("vet").args(packages))?;
     }
     Ok(())

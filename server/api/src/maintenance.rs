@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
+use futures_util::stream;
 use garboard_node::Node;
+use garboard_node::Snapshot;
 use garboard_proto::etcdserverpb as pb;
 use garboard_proto::etcdserverpb::maintenance_server::Maintenance;
 use tonic::Request;
@@ -82,7 +84,15 @@ impl Maintenance for MaintenanceService {
     type SnapshotStream = SnapshotAnswers;
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<SnapshotAnswers>, tonic::Status> {
-        Err(Status::unimplemented("etcdserver: this release does not stream snapshots").into())
+        let Snapshot { file_len, version, blobs } = self.node.snapshot().await.map_err(Status::from)?;
+        let answers = stream::unfold((blobs, file_len), move |(mut blobs, left)| async move {
+            let blob = blobs.recv().await?;
+            let left = left.saturating_sub(blob.as_ref().map_or(0, |blob| blob.len() as u64));
+            let answer =
+                |blob| pb::SnapshotResponse { header: None, remaining_bytes: left, blob, version: version.to_owned() };
+            Some((blob.map(answer).map_err(|error| Status::from(error).into()), (blobs, left)))
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn move_leader(

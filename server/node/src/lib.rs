@@ -22,6 +22,7 @@ mod propose;
 mod publish;
 mod read;
 mod scrape;
+mod snapshot;
 mod space;
 mod start;
 
@@ -36,6 +37,8 @@ pub use identity::member_id;
 pub use node::Leadership;
 pub use node::Node;
 pub use node::Status;
+pub use snapshot::STORAGE_VERSION;
+pub use snapshot::Snapshot;
 
 /// What is called, with the reason, when the member can no longer keep its word.
 pub type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;

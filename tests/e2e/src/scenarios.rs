@@ -7,6 +7,7 @@ mod full_disk;
 mod health;
 mod kubernetes;
 mod metrics;
+mod snapshot;
 mod suites;
 mod tls;
 
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("auto-compaction", "by revision and by period", Cluster, false, config::auto_compaction),
         scenario("health", "/health /livez /readyz /version", Cluster, false, health::health),
         scenario("metrics", "the metrics that alerts and dashboards use", Cluster, false, metrics::metrics),
+        scenario("snapshot", "etcd's tools and etcd itself read a snapshot", Cluster, false, snapshot::snapshot),
         scenario("kill", "kill -9 at random points under writes", Cluster, false, suites::kill),
         scenario(
             "torn-tail",

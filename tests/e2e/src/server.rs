@@ -23,7 +23,7 @@ pub struct Member {
     pub extra: Vec<String>,
     /// What starts the program; nothing does otherwise.
     pub prefix: Vec<String>,
-    peer_url: String,
+    pub peer_url: String,
     log: PathBuf,
 }
 

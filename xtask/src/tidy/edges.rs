@@ -1,4 +1,4 @@
-//! Which crate may use which: `garboard -> api -> node -> {mvcc, storage} -> proto`, and `runtime` for all of them.
+//! Which crate may use which: `garboard -> api -> node -> {mvcc, storage} -> {bolt, proto}`, and `runtime` for all of them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["garboard-api"],
     &["garboard-node"],
     &["garboard-mvcc", "garboard-storage"],
-    &["garboard-proto"],
+    &["garboard-bolt", "garboard-proto"],
     &["garboard-runtime"],
 ];
 
