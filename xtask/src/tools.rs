@@ -42,6 +42,7 @@ const TARGETS: &[Target] = &[
     program("etcdutl", Module::Etcd36, "go.etcd.io/etcd/etcdutl/v3"),
     program("etcd37", Module::Etcd37, "go.etcd.io/etcd/server/v3"),
     program("hyperkube", Module::Etcd36, "./cmd/hyperkube"),
+    program("bolt", Module::Etcd36, "./cmd/bolt"),
     suite("clientv3.test", Module::Etcd36, "./clientv3"),
     suite("wire.test", Module::Etcd36, "./wire"),
     suite("quota.test", Module::Etcd36, "./quota"),
@@ -122,12 +123,9 @@ fn folder(root: &Path) -> anyhow::Result<PathBuf> {
 fn build_one(root: &Path, bin: &Path, target: &Target) -> anyhow::Result<()> {
     let dir = target.module.dir(root);
     let mut sources = target.module.pins(root)?;
-    if target.file == LOAD.file {
+    if target.package.starts_with("./") {
         sources.add_path(&dir.join(target.package))?;
-    }
-    if target.suite {
-        sources.add_path(&dir.join(target.package))?;
-        if target.module == Module::Etcd36 {
+        if target.suite && target.module == Module::Etcd36 {
             sources.add_path(&dir.join("target"))?;
         }
     }
@@ -177,7 +175,7 @@ fn go(dir: &Path) -> Command {
 /// `go vet` on the suites and the load generator, and that their pins are complete.
 pub fn vet(root: &Path) -> anyhow::Result<()> {
     for module in [Module::Etcd36, Module::Etcd37] {
-        let ours = TARGETS.iter().filter(|t| t.suite).chain([&LOAD]);
+        let ours = TARGETS.iter().filter(|t| t.suite || t.file == "bolt").chain([&LOAD]);
         let packages: Vec<&str> = ours.filter(|t| t.module == module).map(|t| t.package).collect();
         must(go(&module.dir(root)).arg("vet").args(packages))?;
     }

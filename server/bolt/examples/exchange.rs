@@ -1,4 +1,4 @@
-//! Exchanges files with the real bbolt (`tests/e2e/tools/bolt`): `exchange read <FILE` prints what a file holds, in the same JSON
+//! Exchanges files with the real bbolt (`tests/e2e/tools/cmd/bolt`): `exchange read <FILE` prints what a file holds, in the same JSON
 //! as `bolt check`; `exchange write SEED` writes a random file to the standard output and what it holds to the standard error
 //! output; `exchange copy <FILE` writes the rows of a file anew to the standard output; `exchange fill GIB` writes that many GiB of etcd-like rows to the standard output, to measure memory and speed.
 

@@ -1,4 +1,4 @@
-//! Files that bbolt 1.4.3 made, and what it says is in them (`tests/e2e/tools/bolt`: `write` with 240 rows, seeds 11 and 20).
+//! Files that bbolt 1.4.3 made, and what it says is in them (`tests/e2e/tools/cmd/bolt`: `write` with 240 rows, seeds 11 and 20).
 //! One has pages of 1 KiB and a freelist; the other pages of 4 KiB and none, as etcd's. Both have inline buckets, overflow
 //! pages, and pages that deleted rows left behind.
 

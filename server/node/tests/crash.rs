@@ -56,12 +56,14 @@ impl Member {
         });
         let registry = prometheus::Registry::new();
         let started = Node::start_with(config(), Arc::new(disk.clone()), &registry, fatal);
-        let node =
-            tokio::time::timeout(PATIENCE, started).await.expect("the start hangs").map_err(|e| e.to_string())?;
+        let node = garboard_runtime::clock::timeout(PATIENCE, started)
+            .await
+            .expect("the start hangs")
+            .map_err(|e| e.to_string())?;
         let ready = node.clone();
         let outcome = tokio::select! {
             _ = failed.wait_for(|failed| *failed) => Err("the disk failed".to_owned()),
-            ready = tokio::time::timeout(PATIENCE, ready.ready()) => ready.expect("never ready").map_err(|e| e.to_string()),
+            ready = garboard_runtime::clock::timeout(PATIENCE, ready.ready()) => ready.expect("never ready").map_err(|e| e.to_string()),
         };
         let member = Self { node, failed };
         match outcome {
@@ -83,13 +85,13 @@ impl Member {
             }
         };
         tokio::select! {
-            done = tokio::time::timeout(PATIENCE, work) => done.expect("a request hangs"),
+            done = garboard_runtime::clock::timeout(PATIENCE, work) => done.expect("a request hangs"),
             _ = self.failed.wait_for(|failed| *failed) => false,
         }
     }
 
     async fn stop(self) {
-        tokio::time::timeout(PATIENCE, self.node.shutdown()).await.expect("the stop hangs");
+        garboard_runtime::clock::timeout(PATIENCE, self.node.shutdown()).await.expect("the stop hangs");
     }
 
     async fn state(&self) -> State {

@@ -246,7 +246,7 @@ async fn a_disk_that_fills_up_refuses_what_adds_data_until_there_is_space() {
         }
     };
     disk.set_free_bytes((66 << 20) - 1);
-    tokio::time::timeout(PATIENCE, taken(false)).await.expect("never refused");
+    garboard_runtime::clock::timeout(PATIENCE, taken(false)).await.expect("never refused");
     assert!(matches!(node.propose(put("b", "1")).await, Err(Error::NoSpace)));
     assert!(node.status().errors.iter().any(|error| error.contains("disk space")), "{:?}", node.status().errors);
     assert_eq!(get(&node, "a").as_deref(), Some("1"));
@@ -255,7 +255,7 @@ async fn a_disk_that_fills_up_refuses_what_adds_data_until_there_is_space() {
     let compact = pb::CompactionRequest { revision: 2, physical: true };
     node.propose(Command { op: Some(Op::Compaction(compact)) }).await.unwrap();
     disk.set_free_bytes(66 << 20);
-    tokio::time::timeout(PATIENCE, taken(true)).await.expect("never taken again");
+    garboard_runtime::clock::timeout(PATIENCE, taken(true)).await.expect("never taken again");
     assert!(node.status().errors.is_empty(), "{:?}", node.status().errors);
     stop(node).await;
 }

@@ -32,6 +32,10 @@ pub fn snapshot(lab: &Lab) -> anyhow::Result<u32> {
     );
     checks += 1;
 
+    let mut check = Command::new(lab.tool("bolt"));
+    run(check.arg("check").env("BOLT_FILE", &file))?.success("bbolt's own check of the file")?;
+    checks += 1;
+
     // A real etcd that is restored from it has the same keys, history, hash and leases.
     let restored = Member::reference(lab, "restored")?;
     let mut restore = Command::new(lab.tool("etcdutl"));
