@@ -11,6 +11,7 @@ pub mod notice;
 mod notify;
 mod serve;
 mod signals;
+mod snapshot;
 pub mod start;
 pub mod version;
 mod wal_dump;

@@ -29,6 +29,8 @@ use crate::log::Level;
 use crate::log::LogError;
 use crate::notice::Notice;
 use crate::serve;
+use crate::snapshot;
+use crate::snapshot::CommandError;
 use crate::version;
 use crate::wal_dump;
 
@@ -58,6 +60,7 @@ pub fn run(
     };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["wal", "dump", dir] => return dump_wal(Path::new(dir)),
+        ["snapshot", ref rest @ ..] => return run_snapshot(rest),
         ["wal", ..] => return usage("wal: the one subcommand is: dump <directory>", 2),
         [command @ ("gateway" | "grpc-proxy"), ..] => {
             return usage(&format!("the subcommand {command} is not supported"), 1);
@@ -153,6 +156,21 @@ fn dump_wal(dir: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print(io::stderr().lock(), &format!("garboard wal dump: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_snapshot(arguments: &[&str]) -> ExitCode {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match snapshot::run(arguments, &disk) {
+        Ok(text) => {
+            print(io::stdout().lock(), &text);
+            ExitCode::SUCCESS
+        }
+        Err(error @ (CommandError::Arguments(_) | CommandError::Flags(_))) => usage(&format!("Error: {error}"), 128),
+        Err(error) => {
+            print(io::stderr().lock(), &format!("Error: {error}\n"));
             ExitCode::FAILURE
         }
     }

@@ -37,8 +37,14 @@ pub use identity::member_id;
 pub use node::Leadership;
 pub use node::Node;
 pub use node::Status;
+pub use snapshot::RestoreConfig;
+pub use snapshot::Restored;
 pub use snapshot::STORAGE_VERSION;
 pub use snapshot::Snapshot;
+pub use snapshot::SnapshotFileError;
+pub use snapshot::SnapshotStatus;
+pub use snapshot::restore;
+pub use snapshot::snapshot_status;
 
 /// What is called, with the reason, when the member can no longer keep its word.
 pub type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;

@@ -1,7 +1,11 @@
-//! Maintenance.Snapshot: the store as a bbolt file with etcd's buckets, so that every tool for etcd's backups reads it.
+//! Snapshots. Sent: the store as a bbolt file with etcd's buckets, so that every tool for etcd's backups reads it.
 //!
 //! One read transaction, gone through twice: the file's first pages say how long it is. Nothing is kept of what was read, so that memory
 //! does not grow with the store; a client that reads slowly slows the second pass down.
+
+mod file;
+mod restore;
+mod status;
 
 use std::io;
 use std::io::Write;
@@ -28,6 +32,12 @@ use tokio::sync::oneshot;
 use crate::consensus::MemberNode;
 use crate::error::Error;
 use crate::node::Node;
+pub use file::SnapshotFileError;
+pub use restore::RestoreConfig;
+pub use restore::Restored;
+pub use restore::restore;
+pub use status::SnapshotStatus;
+pub use status::snapshot_status;
 
 /// What etcd sends in one message.
 const BLOB_BYTES: usize = 32 << 10;

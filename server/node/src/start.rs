@@ -187,7 +187,7 @@ fn identify(config: &NodeConfig, data_dir: &DataDir, disk: &dyn Disk, wal_dir: &
 }
 
 /// The identity of a founding member, by etcd's formulas over `--initial-cluster`.
-fn found(config: &NodeConfig) -> Result<Identity, StartError> {
+pub(crate) fn found(config: &NodeConfig) -> Result<Identity, StartError> {
     let mut members: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, url) in &config.initial_cluster {
         members.entry(name).or_default().push(url.clone());

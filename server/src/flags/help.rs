@@ -15,6 +15,13 @@ pub const USAGE: &str = "Usage:
   garboard --config-file <path>
     Start a member with the configuration in a file; other flags and the environment are not read.
 
+  garboard snapshot status <file> [--write-out simple|json]
+    Tell what a snapshot holds, ours or etcd's.
+
+  garboard snapshot restore <file> [--data-dir, --wal-dir, --name, --initial-cluster, --initial-cluster-token,
+      --initial-advertise-peer-urls, --skip-hash-check, --bump-revision <number> --mark-compacted]
+    Make a new member's data directory from a snapshot.
+
   garboard wal dump <directory>
     Print what is in a write-ahead log.
 

@@ -24,7 +24,7 @@ pub fn snapshot(lab: &Lab) -> anyhow::Result<u32> {
     checks += 1;
     fill(&ctl)?;
     ctl.ok(&["snapshot", "save", &file])?;
-    let (revision, hash) = (revision_of(&ctl)?, hash_of(&ctl)?);
+    let revision = revision_of(&ctl)?;
     ensure!(
         status(lab, &file)?["revision"] == revision,
         "the file is not at revision {revision}: {}",
@@ -37,29 +37,122 @@ pub fn snapshot(lab: &Lab) -> anyhow::Result<u32> {
     checks += 1;
 
     // A real etcd that is restored from it has the same keys, history, hash and leases.
+    let source = Told::by(&ctl)?;
     let restored = Member::reference(lab, "restored")?;
-    let mut restore = Command::new(lab.tool("etcdutl"));
-    restore.args(["snapshot", "restore", &file, "--name=default"]);
-    restore.arg(format!("--data-dir={}", restored.data_dir.display()));
-    restore.arg(format!("--initial-cluster=default={}", restored.peer_url));
-    restore.arg(format!("--initial-advertise-peer-urls={}", restored.peer_url));
-    run(&mut restore)?.success("etcdutl snapshot restore")?;
+    run(restore(&mut Command::new(lab.tool("etcdutl")), &file, &restored))?.success("etcdutl snapshot restore")?;
     let etcd = restored.start()?;
     let theirs = Etcdctl::new(lab, etcd.url());
-    ensure!(revision_of(&theirs)? == revision, "restored to revision {}, not {revision}", revision_of(&theirs)?);
-    ensure!(hash_of(&theirs)? == hash, "restored with hash {:?}, not {hash:?}", hash_of(&theirs)?);
-    for args in [
-        &["get", "--prefix", "", "-w", "fields"][..],
-        &["get", "--prefix", "", "--rev=60", "-w", "fields"],
-        &["lease", "list"],
-        &["alarm", "list"],
-    ] {
-        let (ours, restored) = (told(&ctl, args)?, told(&theirs, args)?);
-        ensure!(ours == restored, "etcdctl {args:?}\nours:\n{ours}\nrestored:\n{restored}");
-        checks += 1;
-    }
+    checks += source.same(&Told::by(&theirs)?)?;
     theirs.ok(&["put", "after", "the restore"])?;
-    Ok(checks + 2)
+    if lab.control {
+        return Ok(checks);
+    }
+    let etcds = lab.path("etcd.snapshot").display().to_string();
+    theirs.ok(&["snapshot", "save", &etcds])?;
+    checks += from_ours(lab, &file, &source)?;
+    checks += from_etcd(lab, &etcds, &Told::by(&theirs)?)?;
+    Ok(checks + refused(lab, &etcds)?)
+}
+
+fn restore<'a>(command: &'a mut Command, file: &str, member: &Member) -> &'a mut Command {
+    command.args(["snapshot", "restore", file, "--name=default"]);
+    command.arg(format!("--data-dir={}", member.data_dir.display()));
+    command.arg(format!("--initial-cluster=default={}", member.peer_url));
+    command.arg(format!("--initial-advertise-peer-urls={}", member.peer_url))
+}
+
+/// The server's own subcommands on its own snapshot: the status of etcdutl, and a member as it was.
+fn from_ours(lab: &Lab, file: &str, source: &Told) -> anyhow::Result<u32> {
+    for form in ["simple", "json"] {
+        let status = |program| -> anyhow::Result<String> {
+            let output = run(Command::new(program).args(["snapshot", "status", file, "-w", form]))?;
+            Ok(output.success("snapshot status")?.stdout)
+        };
+        let (ours, etcds) = (status(lab.server.clone())?, status(lab.tool("etcdutl"))?);
+        ensure!(ours == etcds, "status: {ours}, etcdutl: {etcds}");
+    }
+    let member = Member::new(lab, "from-ours")?;
+    run(restore(&mut Command::new(&lab.server), file, &member))?.success("snapshot restore")?;
+    let server = member.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    let checks = source.same(&Told::by(&ctl)?)?;
+    ctl.ok(&["put", "after", "the restore"])?;
+    // And again from its own log.
+    let server = server.kill()?.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    ensure!(
+        ctl.ok(&["get", "after", "--print-value-only"])?.trim() == "the restore",
+        "a write after the restore is lost"
+    );
+    Ok(checks + 3)
+}
+
+/// From etcd's snapshot, with a revision that clients have not seen yet.
+fn from_etcd(lab: &Lab, file: &str, source: &Told) -> anyhow::Result<u32> {
+    let member = Member::new(lab, "from-etcd")?;
+    run(restore(&mut Command::new(&lab.server), file, &member))?.success("snapshot restore")?;
+    let server = member.start()?;
+    let checks = source.same(&Told::by(&Etcdctl::new(lab, server.url()))?)?;
+    drop(server);
+
+    let member = Member::new(lab, "bumped")?;
+    let mut command = Command::new(&lab.server);
+    restore(&mut command, file, &member).args(["--bump-revision=1000000", "--mark-compacted"]);
+    run(&mut command)?.success("snapshot restore --bump-revision")?;
+    let server = member.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    let revision = revision_of(&ctl)?;
+    ensure!(revision == source.revision + 1_000_000, "revision {revision} after {}", source.revision);
+    let old = ctl.run(&["get", "after", "--rev", &source.revision.to_string()])?;
+    ensure!(old.stderr.contains("required revision has been compacted"), "history of before: {old:?}");
+    ensure!(ctl.ok(&["get", "after"])? == "after\nthe restore\n", "a key of the snapshot is lost");
+    Ok(checks + 3)
+}
+
+/// What must not become a member: a damaged file, and a directory that is in use.
+fn refused(lab: &Lab, file: &str) -> anyhow::Result<u32> {
+    let member = Member::new(lab, "refused")?;
+    let damaged = lab.path("damaged.snapshot").display().to_string();
+    let mut bytes = std::fs::read(file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&damaged, bytes)?;
+    let output = run(restore(&mut Command::new(&lab.server), &damaged, &member))?;
+    ensure!(!output.status.success() && output.stderr.contains("expected sha256"), "a damaged file: {output:?}");
+    ensure!(!member.data_dir.exists(), "a refused restore leaves a directory");
+    std::fs::create_dir_all(member.data_dir.join("member"))?;
+    let output = run(restore(&mut Command::new(&lab.server), file, &member))?;
+    ensure!(!output.status.success() && output.stderr.contains("not empty"), "a directory in use: {output:?}");
+    Ok(2)
+}
+
+/// What a store tells its clients.
+struct Told {
+    revision: i64,
+    hash: (Value, Value),
+    answers: Vec<(&'static [&'static str], String)>,
+}
+
+impl Told {
+    fn by(ctl: &Etcdctl) -> anyhow::Result<Self> {
+        let asked: [&[&str]; 4] = [
+            &["get", "--prefix", "", "-w", "fields"],
+            &["get", "--prefix", "", "--rev=60", "-w", "fields"],
+            &["lease", "list"],
+            &["alarm", "list"],
+        ];
+        let answers = asked.into_iter().map(|args| Ok((args, told(ctl, args)?))).collect::<anyhow::Result<_>>()?;
+        Ok(Self { revision: revision_of(ctl)?, hash: hash_of(ctl)?, answers })
+    }
+
+    fn same(&self, other: &Self) -> anyhow::Result<u32> {
+        ensure!(self.revision == other.revision, "revision {}, restored {}", self.revision, other.revision);
+        ensure!(self.hash == other.hash, "hash {:?}, restored {:?}", self.hash, other.hash);
+        for ((args, ours), (_, restored)) in self.answers.iter().zip(&other.answers) {
+            ensure!(ours == restored, "etcdctl {args:?}\nsource:\n{ours}\nrestored:\n{restored}");
+        }
+        Ok(2 + self.answers.len() as u32)
+    }
 }
 
 fn fill(ctl: &Etcdctl) -> anyhow::Result<()> {
