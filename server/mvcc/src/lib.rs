@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod meta;
 pub mod validate;
 pub mod watch;
 
@@ -19,7 +20,6 @@ mod hash;
 mod history;
 mod index;
 mod lease;
-mod meta;
 mod overlay;
 mod range;
 mod revision;

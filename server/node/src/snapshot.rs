@@ -19,6 +19,7 @@ use garboard_bolt::Measure;
 use garboard_bolt::PageSize;
 use garboard_bolt::WriteError;
 use garboard_bolt::Writer;
+use garboard_mvcc::meta;
 use garboard_runtime::spawn;
 use garboard_storage::backend::BackendError;
 use garboard_storage::backend::ReadTxn;
@@ -153,7 +154,7 @@ impl Source {
         sink.bucket("authRoles")?;
         sink.bucket("authUsers")?;
         sink.bucket("cluster")?;
-        if let Some(version) = self.view.get(Table::Meta, b"cluster_version")? {
+        if let Some(version) = self.view.get(Table::Meta, meta::CLUSTER_VERSION.as_bytes())? {
             sink.row(b"clusterVersion", &version)?;
         }
         sink.bucket("key")?;
@@ -195,7 +196,7 @@ impl Source {
     }
 
     fn meta(&self, sink: &mut impl Sink) -> Result<(), SnapshotError> {
-        let applied = self.view.get(Table::Meta, b"applied")?.unwrap_or_default();
+        let applied = self.view.get(Table::Meta, meta::APPLIED.as_bytes())?.unwrap_or_default();
         let (term, index) = applied.split_at_checked(8).unwrap_or_default();
         let voters: Vec<u64> = self.members.iter().filter(|(_, m)| !m.is_learner).map(|(id, _)| *id).collect();
         let learners: Vec<u64> = self.members.iter().filter(|(_, m)| m.is_learner).map(|(id, _)| *id).collect();
@@ -206,7 +207,7 @@ impl Source {
         sink.row(b"confState", state.to_string().as_bytes())?;
         sink.row(b"consistent_index", index)?;
         for (name, row) in
-            [("finishedCompactRev", "finished_compaction"), ("scheduledCompactRev", "scheduled_compaction")]
+            [("finishedCompactRev", meta::FINISHED_COMPACTION), ("scheduledCompactRev", meta::SCHEDULED_COMPACTION)]
         {
             if let Some(revision) = self.view.get(Table::Meta, row.as_bytes())? {
                 // A revision as in the keys of rows: main, `_`, sub.

@@ -115,14 +115,3 @@ impl ReadAt for SnapshotFile {
 pub(super) fn io_error(doing: &str, path: &Path, source: io::Error) -> SnapshotFileError {
     SnapshotFileError::Io { what: format!("{doing} {}", path.display()), source }
 }
-
-/// The main revision of a row's key, and whether it is a tombstone's; None if it is no such key.
-pub(super) fn revision_of(key: &[u8]) -> Option<(i64, bool)> {
-    let tombstone = match key.len() {
-        17 => false,
-        18 => key[17] == b't',
-        _ => return None,
-    };
-    let main = i64::from_be_bytes(key[..8].try_into().ok()?);
-    (key[8] == b'_' && main > 0 && (key.len() == 17 || tombstone)).then_some((main, tombstone))
-}

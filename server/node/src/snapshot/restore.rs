@@ -12,6 +12,9 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use garboard_bolt::Database;
+use garboard_mvcc::Position;
+use garboard_mvcc::RowKey;
+use garboard_mvcc::meta;
 use garboard_proto::raft as pb;
 use garboard_storage::DataDir;
 use garboard_storage::backend::Backend;
@@ -28,7 +31,6 @@ use prost::Message as _;
 use super::file::SnapshotFile;
 use super::file::SnapshotFileError;
 use super::file::io_error;
-use super::file::revision_of;
 use crate::config::NodeConfig;
 use crate::identity;
 use crate::identity::Identity;
@@ -163,7 +165,7 @@ fn copy_rows(database: &Database<'_>, copy: &mut Copy<'_>) -> Result<History, Sn
     let mut rows = database.rows(b"key")?;
     while let Some(row) = rows.next_row()? {
         let bad = || SnapshotFileError::Content(format!("bad revision {}", row.key.escape_ascii()));
-        history.newest = revision_of(row.key).ok_or_else(bad)?.0;
+        history.newest = RowKey::decode(row.key).ok_or_else(bad)?.0.main;
         // A row without a value only marks a revision: an earlier restore has raised it.
         if !row.value.is_empty() {
             copy.put(Table::Revisions, row.key, row.value)?;
@@ -195,28 +197,29 @@ fn copy_meta(
         let mut rows = database.rows(b"meta")?;
         while let Some(row) = rows.next_row()? {
             let name = match row.key {
-                b"scheduledCompactRev" => "scheduled_compaction",
-                b"finishedCompactRev" => "finished_compaction",
+                b"scheduledCompactRev" => meta::SCHEDULED_COMPACTION,
+                b"finishedCompactRev" => meta::FINISHED_COMPACTION,
                 _ => continue,
             };
             // An earlier release of etcd may have compacted at 0.
-            let main = row.value.get(..8).and_then(|main| Some(i64::from_be_bytes(main.try_into().ok()?)));
+            let main = row.value.get(..8).and_then(meta::decode_revision);
             compactions.insert(name, main.ok_or_else(|| SnapshotFileError::Content(format!("bad {name}")))?);
         }
     }
-    let scheduled = compactions.get("scheduled_compaction").copied().unwrap_or(-1);
+    let scheduled = compactions.get(meta::SCHEDULED_COMPACTION).copied().unwrap_or(-1);
     let latest = newest.max(scheduled).max(1);
     let too_high =
         || SnapshotFileError::Refused(format!("revision {latest} cannot be raised by {}", config.revision_bump));
     let revision = latest.checked_add(config.revision_bump).ok_or_else(too_high)?;
     if config.mark_compacted {
-        compactions.insert("scheduled_compaction", revision);
+        compactions.insert(meta::SCHEDULED_COMPACTION, revision);
     }
     for (name, at) in compactions {
-        copy.put(Table::Meta, name.as_bytes(), &at.to_be_bytes())?;
+        copy.put(Table::Meta, name.as_bytes(), &meta::encode_revision(at))?;
     }
-    copy.put(Table::Meta, b"revision", &revision.to_be_bytes())?;
-    copy.put(Table::Meta, b"applied", &[BEGIN.term.to_be_bytes(), BEGIN.index.to_be_bytes()].concat())?;
+    copy.put(Table::Meta, meta::REVISION.as_bytes(), &meta::encode_revision(revision))?;
+    let applied = Position { term: BEGIN.term, index: BEGIN.index };
+    copy.put(Table::Meta, meta::APPLIED.as_bytes(), &meta::encode_position(applied))?;
     let own = own_node(&config.member);
     let node = pb::Node {
         id: identity.member_id,
@@ -229,7 +232,7 @@ fn copy_meta(
         pb::Membership { configs: vec![pb::VoterSet { ids: vec![identity.member_id] }], nodes: vec![node] };
     let at = pb::LogPosition { term: BEGIN.term, index: BEGIN.index };
     let stored = pb::StoredMembership { at: Some(at), membership: Some(membership) };
-    copy.put(Table::Meta, b"membership", &stored.encode_to_vec())?;
+    copy.put(Table::Meta, meta::MEMBERSHIP.as_bytes(), &stored.encode_to_vec())?;
     Ok(revision)
 }
 

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use garboard_bolt::Database;
+use garboard_mvcc::RowKey;
+use garboard_mvcc::RowView;
 use garboard_storage::disk::Disk;
 
 use super::file::SnapshotFile;
 use super::file::SnapshotFileError;
-use super::file::revision_of;
 
 /// What etcdutl's `snapshot status` tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,9 +44,9 @@ pub fn snapshot_status(disk: &dyn Disk, path: &Path) -> Result<SnapshotStatus, S
             match bucket.name() {
                 b"key" => {
                     let bad = || SnapshotFileError::Content(format!("bad revision {}", row.key.escape_ascii()));
-                    let (revision, tombstone) = revision_of(row.key).ok_or_else(bad)?;
-                    status.revision = revision;
-                    let key = garboard_mvcc::RowView::parse(row.value).map_err(|_| bad())?.key;
+                    let (revision, tombstone) = RowKey::decode(row.key).ok_or_else(bad)?;
+                    status.revision = revision.main;
+                    let key = RowView::parse(row.value).map_err(|_| bad())?.key;
                     if tombstone {
                         keys.remove(key);
                     } else {
