@@ -1,4 +1,4 @@
-//! A crash at each call that reaches the disk, under writes, checkpoints, compaction, defragmentation and new log segments.
+//! A crash at each call that reaches the disk, and a failure of each, under writes, checkpoints, compaction, defragmentation and new log segments.
 //!
 //! One client, so that at most one request is in doubt: what the next start finds must be what a member that never crashed had after
 //! all acknowledged requests, or after one more. Compared are all keys with their revisions, the leases, the hash, the revision.
@@ -156,9 +156,9 @@ async fn reference() -> Vec<State> {
     states
 }
 
-/// Works until call number `at`, crashes there, and returns how many requests were acknowledged.
-async fn work_until(disk: &MemoryDisk, at: u64) -> usize {
-    disk.fail_at(at, Failure::Dead);
+/// Works on a disk whose call number `at` fails, and returns how many requests were acknowledged.
+async fn work(disk: &MemoryDisk, at: u64, failure: Failure) -> usize {
+    disk.fail_at(at, failure);
     let Ok(mut member) = Member::start(disk).await else { return 0 };
     let mut acknowledged = 0;
     for step in 1..=STEPS {
@@ -171,32 +171,43 @@ async fn work_until(disk: &MemoryDisk, at: u64) -> usize {
     acknowledged
 }
 
-/// One crash and what the next start finds; true when the workload was over before it.
-async fn crash_at(at: u64, states: &[State]) -> bool {
+/// One failing call, a crash, and what the next start finds; true when the disk saw fewer calls than that.
+async fn crash_at(at: u64, failure: Failure, states: &[State]) -> bool {
     let disk = MemoryDisk::new();
-    let acknowledged = work_until(&disk, at).await;
+    let acknowledged = work(&disk, at, failure).await;
+    let over = disk.calls() < at;
     let survives = [Survives::Nothing, Survives::Some(at), Survives::Everything][at as usize % 3];
-    let what = format!("call {at}, {survives:?}, {acknowledged} acknowledged");
+    let what = format!("call {at}, {failure:?}, {survives:?}, {acknowledged} acknowledged");
     let member = Member::start(&disk.crash(survives)).await.map_err(|why| format!("{what}: {why}")).unwrap();
     let state = member.state().await;
     let expected = &states[acknowledged..states.len().min(acknowledged + 2)];
     assert!(expected.contains(&state), "{what}: found {state:?}\nexpected one of {expected:?}");
     member.stop().await;
-    acknowledged == STEPS as usize
+    over
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_crash_at_any_call() {
+async fn sweep(failure: Failure) {
     let states = Arc::new(reference().await);
     let (mut crashes, mut over, mut running) = (0, false, JoinSet::new());
     while !over || !running.is_empty() {
         while !over && running.len() < AT_ONCE {
             crashes += 1;
             let states = Arc::clone(&states);
-            running.spawn(async move { crash_at(crashes, &states).await });
+            running.spawn(async move { crash_at(crashes, failure, &states).await });
         }
         over |= running.join_next().await.unwrap().unwrap();
     }
     println!("{crashes} crashes");
     assert!(crashes > 300, "{crashes} crashes prove little");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_crash_at_any_call() {
+    sweep(Failure::Dead).await;
+}
+
+/// The call says that it failed, and what a failing sync covered is lost: the member ends, or does without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_failure_of_any_call() {
+    sweep(Failure::Once).await;
 }
