@@ -26,6 +26,7 @@ pub fn all() -> Vec<Scenario> {
             false,
             commands::etcdctl,
         ),
+        scenario("etcdctl-tls", "the same over TLS with client certificates", Cluster, false, commands::etcdctl_tls),
         scenario("clientv3-plain", "Go clientv3 drives every call", Cluster, false, suites::plain),
         scenario("clientv3-tls", "the same over TLS with client certificates", Cluster, false, suites::tls),
         scenario("clientv3-unix", "the same over a unix socket", Cluster, false, suites::unix),

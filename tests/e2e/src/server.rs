@@ -7,6 +7,8 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::certs::Authority;
+use crate::certs::Identity;
 use crate::process::Process;
 use crate::scenario::Lab;
 
@@ -66,6 +68,16 @@ impl Member {
     pub fn at(mut self, client_url: impl Into<String>) -> Self {
         self.client_url = client_url.into();
         self
+    }
+
+    /// Serves `served` over TLS and asks for certificates that `clients` has signed.
+    pub fn with_tls(self, served: &Identity, clients: &Authority) -> Self {
+        let url = self.client_url.replace("http:", "https:");
+        self.with(format!("--cert-file={}", served.cert.display()))
+            .with(format!("--key-file={}", served.key.display()))
+            .with(format!("--trusted-ca-file={}", clients.cert.display()))
+            .with("--client-cert-auth=true")
+            .at(url)
     }
 
     pub fn command(&self) -> Command {

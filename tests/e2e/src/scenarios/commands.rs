@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use serde_json::Value;
 
+use crate::certs::Authority;
 use crate::etcdctl::Etcdctl;
 use crate::process::Output;
 use crate::scenario::Lab;
@@ -22,8 +23,20 @@ struct Twins<'a> {
 pub fn etcdctl(lab: &Lab) -> anyhow::Result<u32> {
     let server = Member::new(lab, "server")?.start()?;
     let reference = Member::reference(lab, "reference")?.start()?;
-    let mut twins =
-        Twins { lab, ours: Etcdctl::new(lab, server.url()), reference: Etcdctl::new(lab, reference.url()), checks: 0 };
+    all(Twins { lab, ours: Etcdctl::new(lab, server.url()), reference: Etcdctl::new(lab, reference.url()), checks: 0 })
+}
+
+pub fn etcdctl_tls(lab: &Lab) -> anyhow::Result<u32> {
+    let authority = Authority::new(&lab.dir, "ca")?;
+    let served = authority.issue(&lab.dir, "server", "server", None)?;
+    let client = authority.issue(&lab.dir, "client", "client", None)?;
+    let server = Member::new(lab, "server")?.with_tls(&served, &authority).start()?;
+    let reference = Member::reference(lab, "reference")?.with_tls(&served, &authority).start()?;
+    let ctl = |url| Etcdctl::new(lab, url).tls(&authority, Some(&client));
+    all(Twins { lab, ours: ctl(server.url()), reference: ctl(reference.url()), checks: 0 })
+}
+
+fn all(mut twins: Twins<'_>) -> anyhow::Result<u32> {
     keys(&mut twins)?;
     transactions(&mut twins)?;
     history(&mut twins)?;

@@ -23,14 +23,7 @@ pub fn tls(lab: &Lab) -> anyhow::Result<u32> {
     let authority = Authority::new(&lab.dir, "ca")?;
     let server_id = authority.issue(&lab.dir, "server", "server", None)?;
     let client_id = authority.issue(&lab.dir, "client", "client", None)?;
-    let member = Member::new(lab, "server")?
-        .with(PROGRESS)
-        .with(format!("--cert-file={}", server_id.cert.display()))
-        .with(format!("--key-file={}", server_id.key.display()))
-        .with(format!("--trusted-ca-file={}", authority.cert.display()))
-        .with("--client-cert-auth");
-    let url = member.client_url.replace("http:", "https:");
-    let server = member.at(url).start()?;
+    let server = Member::new(lab, "server")?.with(PROGRESS).with_tls(&server_id, &authority).start()?;
     let path = |p: &std::path::Path| p.display().to_string();
     suite(
         lab,

@@ -20,13 +20,8 @@ pub fn tls(lab: &Lab) -> anyhow::Result<u32> {
     let served = old.issue(&lab.dir, "server", "server", None)?;
     let alice = clients.issue(&lab.dir, "alice", "alice", None)?;
     let stranger = new.issue(&lab.dir, "stranger", "stranger", None)?;
-    let member = Member::new(lab, "server")?
-        .with(format!("--cert-file={}", served.cert.display()))
-        .with(format!("--key-file={}", served.key.display()))
-        .with(format!("--trusted-ca-file={}", clients.cert.display()))
-        .with("--client-cert-auth=true");
-    let url = member.client_url.replace("http:", "https:");
-    let mut server = member.at(&url).start()?;
+    let mut server = Member::new(lab, "server")?.with_tls(&served, &clients).start()?;
+    let url = server.url().to_owned();
     let ctl = |authority: &Authority, identity| Etcdctl::new(lab, &url).tls(authority, identity);
 
     ctl(&old, Some(&alice)).ok(&["put", "k", "1"])?;

@@ -43,14 +43,10 @@ impl<'a> ControlPlane<'a> {
         let store_client = store_ca.issue(&lab.dir, "store-client", "kube-apiserver", None)?;
         // The flags that kubeadm gives to etcd.
         let member = Member::new(lab, "store")?
-            .with(format!("--cert-file={}", store_id.cert.display()))
-            .with(format!("--key-file={}", store_id.key.display()))
-            .with(format!("--trusted-ca-file={}", store_ca.cert.display()))
-            .with("--client-cert-auth=true")
+            .with_tls(&store_id, &store_ca)
             .with("--snapshot-count=10000")
             .with("--watch-progress-notify-interval=5s")
             .with("--feature-gates=InitialCorruptCheck=true");
-        let member = member.clone().at(member.client_url.replace("http:", "https:"));
 
         let ca = Authority::new(&lab.dir, "ca")?;
         let serving = ca.issue(&lab.dir, "apiserver", "kube-apiserver", None)?;
