@@ -87,12 +87,11 @@ func TestRangeLimitCountMore(t *testing.T) {
 
 func TestRangeKeysOnly(t *testing.T) {
 	e := setup(t)
-	lease, err := e.client.Grant(e.ctx, 100)
-	e.ok(err)
-	rev := e.putLease("k", "value", int64(lease.ID))
+	lease := e.grant(100, 0)
+	rev := e.putLease("k", "value", lease.ID)
 	kv := e.list(func(r *pb.RangeRequest) { r.KeysOnly = true }).Kvs[0]
 	e.check("value dropped", len(kv.Value), 0)
-	e.check("rest kept", []int64{kv.ModRevision, kv.CreateRevision, kv.Version, kv.Lease}, []int64{rev, rev, 1, int64(lease.ID)})
+	e.check("rest kept", []int64{kv.ModRevision, kv.CreateRevision, kv.Version, kv.Lease}, []int64{rev, rev, 1, lease.ID})
 }
 
 func TestRangeSort(t *testing.T) {
@@ -169,8 +168,7 @@ func TestRangeAtRevision(t *testing.T) {
 
 func TestPutOptions(t *testing.T) {
 	e := setup(t)
-	lease, err := e.client.Grant(e.ctx, 100)
-	e.ok(err)
+	lease := e.grant(100, 0)
 	put := func(r *pb.PutRequest) (*pb.PutResponse, error) {
 		r.Key = e.key("k")
 		return e.kv.Put(e.ctx, r)
@@ -178,7 +176,7 @@ func TestPutOptions(t *testing.T) {
 	r, err := put(&pb.PutRequest{Value: []byte("1"), PrevKv: true})
 	e.ok(err)
 	e.check("no previous", r.PrevKv == nil, true)
-	r, err = put(&pb.PutRequest{Value: []byte("2"), PrevKv: true, Lease: int64(lease.ID)})
+	r, err = put(&pb.PutRequest{Value: []byte("2"), PrevKv: true, Lease: lease.ID})
 	e.ok(err)
 	e.check("previous", []any{string(r.PrevKv.Value), r.PrevKv.Version, r.PrevKv.Lease}, []any{"1", 1, 0})
 	r, err = put(&pb.PutRequest{Value: []byte("3")})
@@ -186,22 +184,22 @@ func TestPutOptions(t *testing.T) {
 	e.check("previous only when asked", r.PrevKv == nil, true)
 	e.check("put without lease detaches", e.get("k").Lease, 0)
 
-	_, err = put(&pb.PutRequest{Value: []byte("4"), Lease: int64(lease.ID)})
+	_, err = put(&pb.PutRequest{Value: []byte("4"), Lease: lease.ID})
 	e.ok(err)
 	_, err = put(&pb.PutRequest{IgnoreValue: true})
 	e.ok(err)
 	kv := e.get("k")
 	e.check("ignore value", []any{string(kv.Value), kv.Lease, kv.Version}, []any{"4", 0, 5})
-	_, err = put(&pb.PutRequest{Value: []byte("6"), Lease: int64(lease.ID)})
+	_, err = put(&pb.PutRequest{Value: []byte("6"), Lease: lease.ID})
 	e.ok(err)
 	_, err = put(&pb.PutRequest{Value: []byte("7"), IgnoreLease: true})
 	e.ok(err)
 	kv = e.get("k")
-	e.check("ignore lease", []any{string(kv.Value), kv.Lease}, []any{"7", int64(lease.ID)})
+	e.check("ignore lease", []any{string(kv.Value), kv.Lease}, []any{"7", lease.ID})
 	_, err = put(&pb.PutRequest{IgnoreValue: true, IgnoreLease: true})
 	e.ok(err)
 	kv = e.get("k")
-	e.check("ignore both", []any{string(kv.Value), kv.Lease, kv.Version}, []any{"7", int64(lease.ID), 8})
+	e.check("ignore both", []any{string(kv.Value), kv.Lease, kv.Version}, []any{"7", lease.ID, 8})
 }
 
 func TestPutErrors(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 func (e *env) leases() pb.LeaseClient { return pb.NewLeaseClient(e.client.ActiveConnection()) }
 
+// grant revokes the lease with the test: one that ran out later would add a revision to whatever test runs then.
 func (e *env) grant(ttl, id int64) *pb.LeaseGrantResponse {
 	e.Helper()
 	r, err := e.leases().LeaseGrant(e.ctx, &pb.LeaseGrantRequest{TTL: ttl, ID: id})

@@ -54,11 +54,10 @@ func (e *env) holds(what string, want bool, compare ...*pb.Compare) {
 
 func TestTxnCompares(t *testing.T) {
 	e := setup(t)
-	lease, err := e.client.Grant(e.ctx, 100)
-	e.ok(err)
+	lease := e.grant(100, 0)
 	create := e.put("k", "a")
-	mod := e.putLease("k", "m", int64(lease.ID))
-	k, id := e.key("k"), int64(lease.ID)
+	mod := e.putLease("k", "m", lease.ID)
+	k, id := e.key("k"), lease.ID
 
 	type target struct {
 		name  string
