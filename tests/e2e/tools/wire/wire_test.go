@@ -155,13 +155,9 @@ func TestClientAPIVersionMustBeText(t *testing.T) {
 
 func TestTooManyPings(t *testing.T) {
 	p := dial(t)
-	go func() {
-		for i := byte(0); i < 20; i++ {
-			if p.framer.WritePing(false, [8]byte{i}) != nil {
-				return
-			}
-		}
-	}()
+	for i := byte(0); i < 20; i++ {
+		p.ok(p.framer.WritePing(false, [8]byte{i}))
+	}
 	if f, ok := p.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeEnhanceYourCalm || string(f.DebugData()) != "too_many_pings" {
 		t.Fatalf("20 pings without a stream: %v", f)
 	}
