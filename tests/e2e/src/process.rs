@@ -123,7 +123,7 @@ impl Output {
     }
 }
 
-/// Runs a program to its end, at most two minutes.
+/// Runs a program to its end, at most five minutes.
 pub fn run(command: &mut Command) -> anyhow::Result<Output> {
     run_with_input(command, "")
 }
@@ -146,7 +146,7 @@ pub fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<Outp
         let mut bytes = Vec::new();
         err.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let limiter = limit(&name, child.id(), Duration::from_secs(120));
+    let limiter = limit(&name, child.id(), Duration::from_secs(300));
     let mut bytes = Vec::new();
     out.read_to_end(&mut bytes)?;
     let stderr = reader.join().map_err(|_| anyhow::anyhow!("reader of {name} panicked"))??;
