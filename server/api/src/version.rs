@@ -2,7 +2,5 @@
 
 /// `Status.version` and `etcdserver` of `/version`.
 pub const SERVER: &str = "3.6.16";
-/// `etcdcluster` of `/version` once the cluster has decided.
-pub const CLUSTER: &str = "3.6.0";
 /// `Status.storageVersion` and `storage` of `/version`.
 pub const STORAGE: &str = garboard_node::STORAGE_VERSION;

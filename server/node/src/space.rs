@@ -44,20 +44,23 @@ impl DiskSpace {
     }
 
     fn look(&self) -> io::Result<()> {
-        let mut low = false;
+        let mut low = None;
         for dir in &self.dirs {
             let free = self.disk.free_bytes(dir)?;
-            low |= free < self.reserve_bytes;
-            if low && !self.is_low() {
-                let (dir, reserve) = (dir.display(), self.reserve_bytes);
-                tracing::error!(%dir, free, reserve, "little disk space is left: requests that add data are refused");
+            if free < self.reserve_bytes {
+                low = Some((dir.display(), free));
                 break;
             }
         }
-        if !low && self.is_low() {
-            tracing::warn!("there is disk space again: requests that add data are taken");
+        let before = self.low.swap(low.is_some(), Ordering::Relaxed);
+        match (low, before) {
+            (Some((dir, free)), false) => {
+                let reserve = self.reserve_bytes;
+                tracing::error!(%dir, free, reserve, "little disk space is left: requests that add data are refused");
+            }
+            (None, true) => tracing::warn!("there is disk space again: requests that add data are taken"),
+            _ => {}
         }
-        self.low.store(low, Ordering::Relaxed);
         Ok(())
     }
 }
