@@ -140,8 +140,13 @@ fn open(config: &NodeConfig, disk: Arc<dyn Disk>, metrics: Arc<Metrics>, fatal: 
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| data_dir.wal_dir());
     let identity = identify(config, &data_dir, &*disk, &wal_dir)?;
     let observer = Arc::new(DiskObserver(metrics));
-    let backend_options =
-        BackendOptions { cache_bytes: BACKEND_CACHE_BYTES, observer: observer.clone(), ..BackendOptions::default() };
+    let on_unreadable = Arc::clone(&fatal);
+    let backend_options = BackendOptions {
+        cache_bytes: BACKEND_CACHE_BYTES,
+        no_fsync: config.unsafe_no_fsync,
+        observer: observer.clone(),
+        on_unreadable: Arc::new(move |error| on_unreadable(&error.to_string())),
+    };
     let backend = Backend::open(Arc::clone(&disk), &data_dir.db_path(), backend_options)?;
     let dirs = vec![data_dir.member_dir(), wal_dir.clone()];
     let space = Arc::new(DiskSpace::new(Arc::clone(&disk), dirs, config.wal_segment_bytes));

@@ -98,11 +98,17 @@ pub struct BackendOptions {
     /// Never syncs: a crash of the machine may lose the whole file.
     pub no_fsync: bool,
     pub observer: Arc<dyn BackendObserver>,
+    /// Told of a read that failed: the file is damaged, or its disk. What was asked gets the error too, but whoever holds the backend should
+    /// end, since it cannot know what else it would get wrong.
+    pub on_unreadable: OnUnreadable,
 }
+
+/// See [`BackendOptions::on_unreadable`].
+pub type OnUnreadable = Arc<dyn Fn(&BackendError) + Send + Sync>;
 
 impl Default for BackendOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, no_fsync: false, observer: Arc::new(NoObserver) }
+        Self { cache_bytes: 64 << 20, no_fsync: false, observer: Arc::new(NoObserver), on_unreadable: Arc::new(|_| {}) }
     }
 }
 
@@ -128,11 +134,19 @@ pub enum BackendError {
 pub(crate) struct Generation {
     pub db: redb::Database,
     pub path: PathBuf,
+    pub on_unreadable: OnUnreadable,
 }
 
 impl Generation {
     pub(crate) fn error(&self, source: impl Into<redb::Error>) -> BackendError {
         BackendError::Database { path: self.path.clone(), source: Box::new(source.into()) }
+    }
+
+    /// The error of a read.
+    pub(crate) fn unreadable(&self, source: impl Into<redb::Error>) -> BackendError {
+        let error = self.error(source);
+        (self.on_unreadable)(&error);
+        error
     }
 }
 

@@ -78,12 +78,13 @@ pub(crate) fn open_generation(
     options: &BackendOptions,
 ) -> Result<(Generation, Sizes), BackendError> {
     let file = disk.open(path, OpenOptions::create()).map_err(io_error(path, "open"))?;
-    let pages = Pages::new(file, options.no_fsync);
+    let pages = Pages::open(file, path, options.no_fsync).map_err(io_error(path, "open"))?;
     let db = Database::builder()
         .set_cache_size(options.cache_bytes)
         .create_with_backend(pages)
         .map_err(|error| BackendError::Database { path: path.to_owned(), source: Box::new(error.into()) })?;
-    let generation = Generation { db, path: path.to_owned() };
+    let on_unreadable = Arc::clone(&options.on_unreadable);
+    let generation = Generation { db, path: path.to_owned(), on_unreadable };
     let sizes = initialise(&generation)?;
     Ok((generation, sizes))
 }

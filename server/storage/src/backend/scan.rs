@@ -27,12 +27,12 @@ type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 impl ReadTxn {
     pub(crate) fn begin(generation: Arc<Generation>) -> Result<Self, BackendError> {
-        let txn = generation.db.begin_read().map_err(|error| generation.error(error))?;
+        let txn = generation.db.begin_read().map_err(|error| generation.unreadable(error))?;
         Ok(Self { txn, generation })
     }
 
     fn open(&self, definition: Definition) -> Result<OpenTable, BackendError> {
-        self.txn.open_table(definition).map_err(|error| self.generation.error(error))
+        self.txn.open_table(definition).map_err(|error| self.generation.unreadable(error))
     }
 
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
@@ -44,7 +44,7 @@ impl ReadTxn {
         let table = self.open(table.definition())?;
         keys.iter()
             .map(|key| {
-                let value = ReadableTable::get(&table, *key).map_err(|error| self.generation.error(error))?;
+                let value = ReadableTable::get(&table, *key).map_err(|error| self.generation.unreadable(error))?;
                 Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
             })
             .collect()
@@ -75,9 +75,9 @@ impl ReadTxn {
             return Ok(());
         }
         let table = self.open(table.definition())?;
-        let rows = ReadableTable::range::<&[u8]>(&table, bounds).map_err(|error| self.generation.error(error))?;
+        let rows = ReadableTable::range::<&[u8]>(&table, bounds).map_err(|error| self.generation.unreadable(error))?;
         for row in rows {
-            let (key, value) = row.map_err(|error| self.generation.error(error))?;
+            let (key, value) = row.map_err(|error| self.generation.unreadable(error))?;
             if visit(key.value(), value.value()).is_break() {
                 break;
             }
