@@ -54,6 +54,15 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
+    run_on(Arc::new(RealDisk), arguments, variables)
+}
+
+/// The same on another disk; subcommands are for the real one.
+pub fn run_on(
+    disk: Arc<dyn Disk>,
+    arguments: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> ExitCode {
     let arguments: Vec<String> = match arguments.map(OsString::into_string).collect() {
         Ok(arguments) => arguments,
         Err(argument) => return usage(&format!("the argument {argument:?} is not UTF-8"), 2),
@@ -82,7 +91,6 @@ pub fn run(
     };
     // Variables that are not UTF-8 are no flags of ours.
     let variables = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     match prepare(settings, variables.collect(), &arguments, &disk) {
         Ok(config) => serve::run(&config, disk),
         Err(error) => {

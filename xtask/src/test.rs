@@ -79,6 +79,11 @@ fn end_to_end(root: &Path, tier: Tier, report: &mut Report) {
         server = Some(build_server(root)?);
         Ok(Tally::one(true))
     });
+    let mut volatile = None;
+    report.step("server on a volatile disk", || {
+        volatile = Some(build_volatile(root)?);
+        Ok(Tally::one(true))
+    });
     let mut bin = None;
     report.step("tools", || {
         bin = Some(tools::build(root)?);
@@ -91,9 +96,10 @@ fn end_to_end(root: &Path, tier: Tier, report: &mut Report) {
         if !tier.includes(wanted) {
             continue;
         }
-        match (&server, &bin) {
-            (Some(server), Some(bin)) => {
-                report.step(name, || counted(runner(root, server, bin).args(["--tier", argument]), count_sum));
+        match (&server, &volatile, &bin) {
+            (Some(server), Some(volatile), Some(bin)) => {
+                report
+                    .step(name, || counted(runner(root, server, volatile, bin).args(["--tier", argument]), count_sum));
             }
             _ => report.blocked(name, "a build"),
         }
@@ -104,7 +110,7 @@ fn end_to_end(root: &Path, tier: Tier, report: &mut Report) {
 pub fn scenarios(root: &Path, control: bool, args: &[&str]) -> anyhow::Result<bool> {
     let bin = tools::build(root)?;
     let server = if control { bin.join("etcd") } else { build_server(root)? };
-    let mut command = runner(root, &server, &bin);
+    let mut command = runner(root, &server, &build_volatile(root)?, &bin);
     if control {
         command.arg("--control");
     }
@@ -125,6 +131,12 @@ pub fn build_server(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The server whose unsynced bytes die with it.
+fn build_volatile(root: &Path) -> anyhow::Result<PathBuf> {
+    must(cargo(root).args(["build", "--locked", "--package", "garboard", "--example", "volatile"]))?;
+    Ok(target_dir(root)?.join("debug/examples/volatile"))
+}
+
 fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
     let metadata = tidy::metadata(root)?;
     match metadata["target_directory"].as_str() {
@@ -133,10 +145,10 @@ fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn runner(root: &Path, server: &Path, bin: &Path) -> Command {
+fn runner(root: &Path, server: &Path, volatile: &Path, bin: &Path) -> Command {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--locked", "--package", "garboard-e2e", "--"]);
-    command.arg("--server").arg(server).arg("--tools").arg(bin);
+    command.arg("--server").arg(server).arg("--volatile").arg(volatile).arg("--tools").arg(bin);
     command
 }
 

@@ -1,4 +1,4 @@
-//! A crash at each call that reaches the disk, and a failure of each, under writes, checkpoints, compaction, defragmentation and new log segments.
+//! A crash at each call that reaches the disk, a failure of each, a failing read, and a sync that stalls, under writes, checkpoints, compaction, defragmentation and new log segments.
 //!
 //! One client, so that at most one request is in doubt: what the next start finds must be what a member that never crashed had after
 //! all acknowledged requests, or after one more. Compared are all keys with their revisions, the leases, the hash, the revision.
@@ -210,4 +210,77 @@ async fn what_was_acknowledged_survives_a_crash_at_any_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_failure_of_any_call() {
     sweep(Failure::Once).await;
+}
+
+/// A disk with the whole workload on it, and the state it holds.
+async fn worked() -> (MemoryDisk, State) {
+    let disk = MemoryDisk::new();
+    let mut member = Member::start(&disk).await.unwrap();
+    for step in 1..=STEPS {
+        assert!(member.step(step).await, "request {step}");
+    }
+    let state = member.state().await;
+    member.stop().await;
+    (disk, state)
+}
+
+/// What fails is told, by a start that is refused or a member that ends, and the next start finds everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_read_is_told_and_harms_nothing() {
+    let (worked, state) = worked().await;
+    let (mut failures, mut over) = (0, false);
+    while !over {
+        failures += 1;
+        let disk = worked.duplicate();
+        disk.fail_read_at(disk.reads() + failures);
+        match Member::start(&disk).await {
+            Err(why) => {
+                assert!(why.contains("injected failure") || why.contains("the disk failed"), "read {failures}: {why}")
+            }
+            Ok(mut member) => {
+                // No read is left to fail, or one of these.
+                let told = member.step(STEPS + 1).await;
+                over = disk.reads() < failures;
+                assert!(told || !over, "read {failures}");
+                member.stop().await;
+            }
+        }
+        if !over {
+            let member = Member::start(&disk.crash(Survives::Nothing)).await.unwrap();
+            let found = member.state().await;
+            assert!(found == state || found.revision == state.revision + 1, "read {failures}: {found:?}");
+            member.stop().await;
+        }
+    }
+    assert!(failures > 10, "{failures} failures prove little");
+}
+
+/// While a sync does not come back nothing is acknowledged and reads are answered; then it does, or fails at last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_sync_acknowledges_nothing() {
+    for healthy in [true, false] {
+        let (disk, before) = worked().await;
+        let mut member = Member::start(&disk).await.unwrap();
+        disk.stall();
+        let node = member.node.clone();
+        let put = garboard_runtime::spawn::task(async move { node.propose(command(STEPS + 1)).await });
+        let stalled = disk.clone();
+        tokio::task::spawn_blocking(move || stalled.wait_stalled()).await.unwrap();
+        let everything = pb::RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+        assert_eq!(member.node.store().range(&everything).unwrap().kvs, before.keys);
+        member.node.linearizable_read().await.unwrap();
+        assert!(!put.is_finished());
+        disk.release(healthy);
+        if healthy {
+            garboard_runtime::clock::timeout(PATIENCE, put).await.expect("the put hangs").unwrap().unwrap();
+            assert_eq!(member.state().await.revision, before.revision + 1);
+        } else {
+            garboard_runtime::clock::timeout(PATIENCE, member.failed.wait_for(|failed| *failed))
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(!matches!(put.await, Ok(Ok(_))), "acknowledged though its sync failed");
+        }
+        member.stop().await;
+    }
 }

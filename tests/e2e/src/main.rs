@@ -25,9 +25,10 @@ use crate::scenario::Lab;
 use crate::scenario::Scenario;
 use crate::scenario::Tier;
 
-const USAGE: &str = "usage: e2e --server PATH --tools DIR [--control] [--only NAME[,NAME]] [--tier cluster|k8s] [--seed N] [--kill-seconds N] [--list]
+const USAGE: &str = "usage: e2e --server PATH --tools DIR [--volatile PATH] [--control] [--only NAME[,NAME]] [--tier cluster|k8s] [--seed N] [--kill-seconds N] [--list]
 
   --server        the program under test, called with etcd's flags
+  --volatile      the same on a disk whose unsynced bytes die with the process (server/examples/volatile.rs)
   --tools         folder with etcd, etcdctl, kube-apiserver, kubectl and the compiled suites (cargo xtask tools)
   --control       the program is a real etcd: leave out what only ours promises
   --only          run the scenarios whose name contains one of these
@@ -38,6 +39,7 @@ const USAGE: &str = "usage: e2e --server PATH --tools DIR [--control] [--only NA
 
 struct Options {
     server: PathBuf,
+    volatile: Option<PathBuf>,
     tools: PathBuf,
     control: bool,
     only: Vec<String>,
@@ -62,6 +64,7 @@ fn options() -> anyhow::Result<Options> {
     let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64 >> 1);
     let mut options = Options {
         server: PathBuf::new(),
+        volatile: None,
         tools: PathBuf::new(),
         control: false,
         only: Vec::new(),
@@ -75,6 +78,7 @@ fn options() -> anyhow::Result<Options> {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
             "--server" => options.server = std::path::absolute(value()?)?,
+            "--volatile" => options.volatile = Some(std::path::absolute(value()?)?),
             "--tools" => options.tools = std::path::absolute(value()?)?,
             "--control" => options.control = true,
             "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
@@ -114,6 +118,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         let lab = Lab::new(
             root.join(scenario.name),
             &options.server,
+            options.volatile.as_deref(),
             &options.tools,
             options.control,
             options.seed,

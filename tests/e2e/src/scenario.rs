@@ -28,6 +28,8 @@ pub struct Scenario {
 pub struct Lab {
     pub dir: PathBuf,
     pub server: PathBuf,
+    /// The server on a disk whose unsynced bytes die with the process.
+    pub volatile: Option<PathBuf>,
     pub tools: PathBuf,
     pub control: bool,
     pub seed: u64,
@@ -54,13 +56,22 @@ impl Lab {
     pub fn new(
         dir: PathBuf,
         server: &Path,
+        volatile: Option<&Path>,
         tools: &Path,
         control: bool,
         seed: u64,
         kill_seconds: u64,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-        Ok(Self { dir, server: server.to_owned(), tools: tools.to_owned(), control, seed, kill_seconds })
+        Ok(Self {
+            dir,
+            server: server.to_owned(),
+            volatile: volatile.map(Path::to_owned),
+            tools: tools.to_owned(),
+            control,
+            seed,
+            kill_seconds,
+        })
     }
 
     /// The path of a tool.

@@ -55,6 +55,13 @@ pub fn all() -> Vec<Scenario> {
         scenario("snapshot", "etcd's tools and etcd itself read a snapshot", Cluster, false, snapshot::snapshot),
         scenario("kill", "kill -9 at random points under writes", Cluster, false, suites::kill),
         scenario(
+            "unsynced",
+            "the same where unsynced bytes die with the process",
+            Cluster,
+            true,
+            suites::kill_unsynced,
+        ),
+        scenario(
             "torn-tail",
             "a write that a crash cut short does not stop the next start",
             Cluster,
@@ -62,6 +69,13 @@ pub fn all() -> Vec<Scenario> {
             damage::torn_tail,
         ),
         scenario("bit-flip", "a flipped bit in a synced record refuses to start", Cluster, false, damage::bit_flip),
+        scenario(
+            "bit-flip-db",
+            "a flipped bit in the database is never served",
+            Cluster,
+            true,
+            damage::bit_flip_in_database,
+        ),
         scenario(
             "full-disk",
             "a disk that fills up refuses what adds data, and nothing else",

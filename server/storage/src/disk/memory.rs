@@ -3,6 +3,8 @@
 //! Each file is kept as it reads now and as it would read after a power cut, with the writes in between; names likewise, per directory.
 //! [`MemoryDisk::crash`] decides what of the unsynced survives and returns the disk that the next start finds; the old one is dead.
 
+mod mirror;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Condvar;
 use parking_lot::Mutex;
 
 use super::Disk;
@@ -27,7 +30,8 @@ pub enum Survives {
     Nothing,
     /// Everything: the process was killed, the machine goes on.
     Everything,
-    /// By seed: any subset of the sectors written, one write possibly cut at any byte, and of each directory's changes any prefix.
+    /// By seed: any subset of the sectors written, one write possibly cut at any byte (one of whole sectors: between two of them), and of each
+    /// directory's changes any prefix.
     Some(u64),
 }
 
@@ -75,13 +79,26 @@ struct State {
     /// Calls so far that change something or make it durable.
     calls: u64,
     fail: Option<(u64, Failure)>,
+    /// Reads of files so far, and the one to fail.
+    reads: u64,
+    fail_read: Option<u64>,
+    /// Syncs wait while it is set; true once one does.
+    stall: Option<bool>,
     dead: bool,
     free_bytes: u64,
+    mirror: Option<mirror::Mirror>,
 }
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
-pub struct MemoryDisk(Arc<Mutex<State>>);
+pub struct MemoryDisk(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// The stall began, caught a sync, or ended.
+    stall_changed: Condvar,
+}
 
 struct MemoryFile {
     disk: MemoryDisk,
@@ -96,7 +113,7 @@ impl Lock for MemoryLock {}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        self.0.0.lock().locks.remove(&self.1);
+        self.0.0.state.lock().locks.remove(&self.1);
     }
 }
 
@@ -193,10 +210,12 @@ impl Inode {
         self.pending.push(change);
     }
 
-    fn sync(&mut self) {
-        for change in self.pending.drain(..) {
-            apply(&mut self.durable, &change);
+    fn sync(&mut self) -> Vec<Change> {
+        let changes = std::mem::take(&mut self.pending);
+        for change in &changes {
+            apply(&mut self.durable, change);
         }
+        changes
     }
 
     fn after_crash(&self, survives: Survives, dice: &mut Dice) -> Vec<u8> {
@@ -213,7 +232,12 @@ impl Inode {
                         Change::Write { offset, bytes } if mode == 0 => {
                             let keep = match at.cmp(&cut) {
                                 std::cmp::Ordering::Less => bytes.len(),
-                                std::cmp::Ordering::Equal => dice.below(bytes.len() as u64 + 1) as usize,
+                                std::cmp::Ordering::Equal => {
+                                    let keep = dice.below(bytes.len() as u64 + 1) as usize;
+                                    let whole =
+                                        bytes.len().is_multiple_of(SECTOR_BYTES) && *offset % SECTOR_BYTES as u64 == 0;
+                                    if whole { keep - keep % SECTOR_BYTES } else { keep }
+                                }
                                 std::cmp::Ordering::Greater => 0,
                             };
                             apply(&mut content, &Change::Write { offset: *offset, bytes: bytes[..keep].to_vec() });
@@ -251,13 +275,20 @@ fn sectors(offset: u64, len: usize) -> Vec<(usize, usize)> {
 impl MemoryDisk {
     pub fn new() -> Self {
         let disk = Self::default();
-        disk.0.lock().free_bytes = u64::MAX;
+        disk.0.state.lock().free_bytes = u64::MAX;
+        disk
+    }
+
+    /// A disk that begins with the real files, and keeps in them what is durable.
+    pub fn mirrored() -> Self {
+        let disk = Self::new();
+        disk.0.state.lock().mirror = Some(mirror::Mirror::default());
         disk
     }
 
     /// The disk that the next start finds. This one fails every call from now on.
     pub fn crash(&self, survives: Survives) -> Self {
-        let mut old = self.0.lock();
+        let mut old = self.0.state.lock();
         old.dead = true;
         let seed = if let Survives::Some(seed) = survives { seed } else { 0 };
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -285,41 +316,83 @@ impl MemoryDisk {
             state.names.insert(path.clone(), inode);
             state.durable_names.insert(path, inode);
         }
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Shared { state: Mutex::new(state), stall_changed: Condvar::new() }))
     }
 
     /// Another disk with what this one holds now, all of it durable; this one lives on.
     pub fn duplicate(&self) -> Self {
         let copy = self.crash(Survives::Everything);
-        self.0.lock().dead = false;
+        self.0.state.lock().dead = false;
         copy
     }
 
     /// Calls so far that changed something or made it durable.
     pub fn calls(&self) -> u64 {
-        self.0.lock().calls
+        self.0.state.lock().calls
     }
 
     /// Lets the call number `at` (as [`MemoryDisk::calls`] counts, the next being `calls() + 1`) fail.
     pub fn fail_at(&self, at: u64, failure: Failure) {
-        self.0.lock().fail = Some((at, failure));
+        self.0.state.lock().fail = Some((at, failure));
+    }
+
+    /// Reads of files so far.
+    pub fn reads(&self) -> u64 {
+        self.0.state.lock().reads
+    }
+
+    /// Lets the read number `at` (as [`MemoryDisk::reads`] counts, the next being `reads() + 1`) fail.
+    pub fn fail_read_at(&self, at: u64) {
+        self.0.state.lock().fail_read = Some(at);
+    }
+
+    /// From now on syncs, and writes that are synced, do not come back.
+    pub fn stall(&self) {
+        self.0.state.lock().stall = Some(false);
+    }
+
+    /// Waits until a call is held by the stall.
+    pub fn wait_stalled(&self) {
+        let mut state = self.0.state.lock();
+        while state.stall == Some(false) {
+            self.0.stall_changed.wait(&mut state);
+        }
+    }
+
+    /// Ends the stall: the calls it held go on, or fail if `healthy` is false.
+    pub fn release(&self, healthy: bool) {
+        let mut state = self.0.state.lock();
+        if !healthy {
+            state.fail = Some((state.calls + 1, Failure::Once));
+        }
+        state.stall = None;
+        self.0.stall_changed.notify_all();
+    }
+
+    fn wait_released(&self) {
+        let mut state = self.0.state.lock();
+        while let Some(caught) = &mut state.stall {
+            *caught = true;
+            self.0.stall_changed.notify_all();
+            self.0.stall_changed.wait(&mut state);
+        }
     }
 
     /// What [`Disk::free_bytes`] tells.
     pub fn set_free_bytes(&self, bytes: u64) {
-        self.0.lock().free_bytes = bytes;
+        self.0.state.lock().free_bytes = bytes;
     }
 
     /// The file as it reads now.
     pub fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         let inode = state.names.get(path).ok_or_else(|| not_found(path))?;
         Ok(state.inodes.get(inode).map(|file| file.live.clone()).unwrap_or_default())
     }
 
     /// Replaces the file's bytes, durably: for damage.
     pub fn set_content(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let inode = *state.names.get(path).ok_or_else(|| not_found(path))?;
         *state.inode(inode) = Inode { live: content.clone(), durable: content, pending: Vec::new() };
         Ok(())
@@ -336,8 +409,10 @@ impl MemoryDisk {
 
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Box<dyn File>> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.alive()?;
+        state.learn(path)?;
+        path.parent().map_or(Ok(()), |dir| state.learn(dir))?;
         let found = state.names.get(path).copied();
         let inode = match found {
             Some(_) if options.create_new => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -362,8 +437,9 @@ impl Disk for MemoryDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.step()?;
+        state.mirror_dir(path)?;
         for dir in path.ancestors() {
             state.dirs.insert(dir.to_owned());
         }
@@ -371,8 +447,9 @@ impl Disk for MemoryDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.alive()?;
+        state.learn_all(dir)?;
         if !state.dirs.contains(dir) {
             return Err(not_found(dir));
         }
@@ -389,8 +466,9 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.step()?;
+        state.learn(from)?;
         if !state.names.contains_key(from) {
             return Err(not_found(from));
         }
@@ -399,8 +477,9 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.step()?;
+        state.learn(path)?;
         if !state.names.contains_key(path) {
             return Err(not_found(path));
         }
@@ -409,7 +488,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.step()?;
         let names: Vec<PathBuf> = state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
         for name in names {
@@ -420,26 +499,27 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.step()?;
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.pending_names).into_iter().partition(|change| dir_of(change) == dir);
-        for change in &synced {
-            apply_name(&mut state.durable_names, change);
-        }
         state.pending_names = rest;
-        Ok(())
+        synced.iter().try_for_each(|change| state.sync_name(change))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.alive()?;
+        state.learn(path)?;
         Ok(state.names.contains_key(path) || state.dirs.contains(path))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.alive()?;
+        if state.mirror.is_some() {
+            return mirror::lock(path);
+        }
         if !state.locks.insert(path.to_owned()) {
             let text = format!("{}: another process holds this lock", path.display());
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
@@ -448,7 +528,7 @@ impl Disk for MemoryDisk {
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(self.0.lock().free_bytes)
+        Ok(self.0.state.lock().free_bytes)
     }
 }
 
@@ -457,15 +537,17 @@ impl MemoryFile {
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let mut state = self.disk.0.lock();
+        if self.dsync {
+            self.disk.wait_released();
+        }
+        let mut state = self.disk.0.state.lock();
         let step = state.step();
-        let inode = state.inode(self.inode);
         // A write that fails may still have left something: it stays pending, for a crash to keep or tear.
         if step.is_ok() || matches!(change, Change::Write { .. }) {
-            inode.write(change);
+            state.inode(self.inode).write(change);
         }
         if step.is_ok() && self.dsync {
-            inode.sync();
+            state.sync_content(self.inode)?;
         }
         step
     }
@@ -473,7 +555,7 @@ impl MemoryFile {
 
 impl File for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.0.state.lock();
         state.alive()?;
         Ok(state.inode(self.inode).live.len() as u64)
     }
@@ -487,8 +569,13 @@ impl File for MemoryFile {
     }
 
     fn pread(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.0.state.lock();
         state.alive()?;
+        state.reads += 1;
+        if state.fail_read == Some(state.reads) {
+            state.fail_read = None;
+            return Err(io::Error::other("injected failure"));
+        }
         let live = &state.inode(self.inode).live;
         let start = (offset as usize).min(live.len());
         let n = buf.len().min(live.len() - start);
@@ -501,13 +588,11 @@ impl File for MemoryFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        self.disk.wait_released();
+        let mut state = self.disk.0.state.lock();
         let dead = state.dead;
         match state.step() {
-            Ok(()) => {
-                state.inode(self.inode).sync();
-                Ok(())
-            }
+            Ok(()) => state.sync_content(self.inode),
             Err(error) => {
                 // Clean pages that never reached the disk: a second sync would say Ok.
                 if !dead && !state.dead {

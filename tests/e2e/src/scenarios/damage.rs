@@ -1,7 +1,8 @@
-//! Damage to the write-ahead log: what a crash leaves is repaired, anything else is refused.
+//! Damage to the write-ahead log and the database: what a crash leaves is repaired, anything else is refused.
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::ensure;
@@ -144,5 +145,90 @@ fn names_offset(text: &str, damaged: usize) -> anyhow::Result<()> {
         text.contains("offset") && numbers.into_iter().any(|n| near.contains(&n)),
         "no offset near {damaged} is named:\n{text}"
     );
+    Ok(())
+}
+
+/// Bits flipped in the database while the member is down: where a value stands, and anywhere in what is in use.
+pub fn bit_flip_in_database(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "sound")?.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    for i in 0..WRITES {
+        ctl.ok(&["put", &format!("key{i}"), &marker(i)])?;
+    }
+    let sound = server.member.clone();
+    // It writes its checkpoint when it is told to stop.
+    server.terminate()?;
+    let database = std::fs::read(sound.data_dir.join("member/db"))?;
+    let mut places = Vec::new();
+    for i in [1, WRITES / 2, WRITES - 1] {
+        places.push(find(&database, marker(i).as_bytes()).context("the value is not in the database")? + 5);
+    }
+    let used: Vec<usize> = (0..database.len()).filter(|at| database[*at] != 0).collect();
+    let mut at = lab.seed;
+    for _ in 0..9 {
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        places.push(used[(at >> 33) as usize % used.len()]);
+    }
+    let mut refused = 0;
+    for (n, place) in places.iter().enumerate() {
+        let mut member = Member::new(lab, &format!("flip-{n}"))?;
+        // The same member at other addresses: what it is stands in its data.
+        member.peer_url.clone_from(&sound.peer_url);
+        copy_dir(&sound.data_dir, &member.data_dir)?;
+        change(&member.data_dir.join("member/db"), |bytes| {
+            bytes[*place] ^= 1 << (n % 8);
+            Ok(())
+        })?;
+        if !serves_only_what_was_written(lab, &member, *place)? {
+            refused += 1;
+        }
+    }
+    ensure!(refused >= 3, "only {refused} of {} flipped bits were noticed", places.len());
+    Ok(u32::try_from(places.len())?)
+}
+
+/// Reads everything; false when the member refused to start or ended, which it must do naming the file and a byte near the damage.
+fn serves_only_what_was_written(lab: &Lab, member: &Member, place: usize) -> anyhow::Result<bool> {
+    let mut process = member.spawn()?;
+    let ended = "cannot be opened";
+    let told = |text: &str| {
+        text.contains("ready to serve client requests") || text.contains("corrupt") || text.contains(ended)
+    };
+    process.wait_output("readiness or a refusal", Duration::from_secs(60), told)?;
+    let ctl = Etcdctl::new(lab, &member.client_url);
+    if let Ok(got) =
+        ctl.ok(&["get", "key", "--prefix", "--sort-by=CREATE", "--print-value-only", "--command-timeout=5s"])
+    {
+        let values: Vec<&str> = got.lines().filter(|line| !line.is_empty()).collect();
+        let written: Vec<String> = (0..WRITES).map(marker).collect();
+        ensure!(values == written, "with a bit flipped at byte {place} of the database these are read: {values:?}");
+        return Ok(true);
+    }
+    let status = process.wait(Duration::from_secs(30))?;
+    ensure!(!status.success(), "it ended as if all were well: {status}");
+    let text = process.output();
+    let database = member.data_dir.join("member/db").display().to_string();
+    ensure!(text.contains(&database), "the database is not named:\n{text}");
+    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
+    // A page is named by its first byte; a flipped bit in a block of checksums speaks against one of its pages.
+    let (page, in_checksums) = (place - place % 4096, (place / 4096).is_multiple_of(1023));
+    ensure!(
+        text.contains("at byte") && numbers.into_iter().any(|n| n == page || in_checksums),
+        "no byte near {place} is named:\n{text}"
+    );
+    Ok(false)
+}
+
+fn copy_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
     Ok(())
 }

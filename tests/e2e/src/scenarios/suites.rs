@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use anyhow::bail;
 
 use crate::certs::Authority;
@@ -54,14 +55,33 @@ pub fn quota(lab: &Lab) -> anyhow::Result<u32> {
 }
 
 pub fn differential(lab: &Lab) -> anyhow::Result<u32> {
-    let server = Member::new(lab, "server")?.start()?;
-    let reference = Member::reference(lab, "reference")?.start()?;
-    let seed = lab.seed.to_string();
+    Ok(requests_differential(lab)? + streams_differential(lab)?)
+}
+
+/// The suite starts the servers itself: a sequence that fails is tried again on fresh ones.
+fn requests_differential(lab: &Lab) -> anyhow::Result<u32> {
+    let (server, reference) = (lab.server.display().to_string(), lab.tool("etcd").display().to_string());
+    let (dir, seed) = (lab.dir.display().to_string(), lab.seed.to_string());
     suite(
         lab,
         "differential",
-        &[("E2E_ENDPOINT", server.url()), ("E2E_REFERENCE_ENDPOINT", reference.url()), ("E2E_SEED", &seed)],
+        &[("E2E_SERVER", &server), ("E2E_REFERENCE", &reference), ("E2E_DIR", &dir), ("E2E_SEED", &seed)],
     )
+}
+
+/// RangeStream, which etcd has since 3.7.
+fn streams_differential(lab: &Lab) -> anyhow::Result<u32> {
+    let mut server = Member::new(lab, "server")?;
+    let mut reference = Member::reference(lab, "reference")?;
+    reference.program = lab.tool("etcd37");
+    if lab.control {
+        server.program = lab.tool("etcd37");
+    }
+    let (server, reference) = (server.start()?, reference.start()?);
+    let seed = lab.seed.to_string();
+    let environment =
+        [("E2E_ENDPOINT", server.url()), ("E2E_REFERENCE_ENDPOINT", reference.url()), ("E2E_SEED", &seed)];
+    suite(lab, "differential37", &environment)
 }
 
 pub fn rangestream(lab: &Lab) -> anyhow::Result<u32> {
@@ -77,6 +97,28 @@ pub fn kill(lab: &Lab) -> anyhow::Result<u32> {
     let (server, dir) = (lab.server.display().to_string(), lab.dir.display().to_string());
     let (seed, seconds) = (lab.seed.to_string(), lab.kill_seconds.to_string());
     suite(lab, "crash", &[("E2E_SERVER", &server), ("E2E_DIR", &dir), ("E2E_SEED", &seed), ("E2E_SECONDS", &seconds)])
+}
+
+/// The same on a disk whose unsynced bytes die with the process. That it would find a lost write is shown first, by a member that never
+/// syncs.
+pub fn kill_unsynced(lab: &Lab) -> anyhow::Result<u32> {
+    let server = lab.volatile.as_ref().context("--volatile names no program")?.display().to_string();
+    let (dir, careless) = (lab.path("kept").display().to_string(), lab.path("careless").display().to_string());
+    for dir in [&dir, &careless] {
+        std::fs::create_dir_all(dir)?;
+    }
+    let seed = lab.seed.to_string();
+    let environment = |dir, seconds| {
+        [("E2E_SERVER", server.as_str()), ("E2E_DIR", dir), ("E2E_SEED", &seed), ("E2E_SECONDS", seconds)]
+    };
+    let never_syncs = [&environment(careless.as_str(), "8")[..], &[("ETCD_UNSAFE_NO_FSYNC", "true")]].concat();
+    match suite(lab, "crash", &never_syncs) {
+        Err(error) if ["is lost", "was acknowledged"].iter().any(|loss| format!("{error:#}").contains(loss)) => {}
+        Err(error) => return Err(error.context("without syncs it must fail by a lost write, not by something else")),
+        Ok(_) => bail!("a member that never syncs lost nothing: this test sees nothing"),
+    }
+    let seconds = (lab.kill_seconds / 6).max(8).to_string();
+    Ok(1 + suite(lab, "crash", &environment(dir.as_str(), &seconds))?)
 }
 
 /// Runs one compiled suite and returns how many of its tests passed.
