@@ -3,7 +3,6 @@
 //! One writer (apply) changes it, revision by revision; readers pass the revision at which they look, so that what is
 //! being written stays invisible until its revision is published. The map behind it is nobody else's business.
 
-use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 pub use key_index::{KeyIndex, KeyVersion};
@@ -13,6 +12,11 @@ use crate::revision::Revision;
 mod key_index;
 #[cfg(test)]
 mod tests;
+mod tree;
+
+use tree::Keep;
+use tree::Place;
+use tree::Tree;
 
 /// The keys a request names: one, `[start, end)`, or all from `start` on (`range_end` = "\0").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +47,6 @@ impl<'a> KeyRange<'a> {
         self.end == RangeEnd::Single
     }
 
-    fn upper(&self) -> Bound<&'a [u8]> {
-        match self.end {
-            RangeEnd::Single => Bound::Included(self.start),
-            RangeEnd::Before(end) => Bound::Excluded(end),
-            RangeEnd::Unbounded => Bound::Unbounded,
-        }
-    }
-
     fn is_empty(&self) -> bool {
         matches!(self.end, RangeEnd::Before(end) if end <= self.start)
     }
@@ -58,14 +54,13 @@ impl<'a> KeyRange<'a> {
 
 #[derive(Debug, Default)]
 pub struct Index {
-    keys: BTreeMap<Box<[u8]>, KeyIndex>,
-    live: usize,
+    keys: Tree,
 }
 
 impl Index {
     /// Keys that exist now.
     pub fn live(&self) -> usize {
-        self.live
+        self.keys.live()
     }
 
     /// Keys that are known, deleted ones included.
@@ -79,40 +74,36 @@ impl Index {
 
     /// What the key is with this put, and what it was before, if it existed.
     pub fn put(&mut self, key: &[u8], revision: Revision) -> (KeyVersion, Option<KeyVersion>) {
-        if let Some(known) = self.keys.get_mut(key) {
+        let put = |known: &mut KeyIndex| {
             let before = known.latest();
-            self.live += usize::from(before.is_none());
-            return (known.put(revision), before);
+            (known.put(revision), before)
+        };
+        if let Some(changed) = self.keys.change(key, put) {
+            return changed;
         }
         let version = KeyVersion { revision, created: revision.main, version: 1 };
         self.keys.insert(key.into(), KeyIndex::new(version));
-        self.live += 1;
         (version, None)
     }
 
     /// What the key was; `None`, and no change, if it does not exist.
     pub fn tombstone(&mut self, key: &[u8], revision: Revision) -> Option<KeyVersion> {
-        let before = self.keys.get_mut(key)?.tombstone(revision)?;
-        self.live -= 1;
-        Some(before)
+        self.keys.change(key, |known| known.tombstone(revision))?
     }
 
     /// Takes one row of the table, in revision order, into an index that is being rebuilt. `created` and `version` are
     /// the row's; they count only where nothing older of the key is left.
     pub fn restore(&mut self, key: &[u8], revision: Revision, tombstone: bool, created: i64, version: i64) {
-        match (self.keys.get_mut(key), tombstone) {
-            (Some(known), true) => self.live -= usize::from(known.tombstone(revision).is_some()),
-            (Some(known), false) => {
-                self.live += usize::from(known.latest().is_none());
-                known.put(revision);
-            }
-            (None, true) => {
-                self.keys.insert(key.into(), KeyIndex::tombstone_only(revision));
-            }
-            (None, false) => {
-                self.keys.insert(key.into(), KeyIndex::new(KeyVersion { revision, created, version }));
-                self.live += 1;
-            }
+        let add = |known: &mut KeyIndex| match tombstone {
+            true => drop(known.tombstone(revision)),
+            false => drop(known.put(revision)),
+        };
+        if self.keys.change(key, add).is_none() {
+            let known = match tombstone {
+                true => KeyIndex::tombstone_only(revision),
+                false => KeyIndex::new(KeyVersion { revision, created, version }),
+            };
+            self.keys.insert(key.into(), known);
         }
     }
 
@@ -139,19 +130,38 @@ impl Index {
             return None;
         }
         let lower = after.map_or(Bound::Included(range.start), Bound::Excluded);
+        let (from, to) = (self.keys.from(lower), self.end_of(range));
         let mut looked_at = 0;
-        for (key, index) in self.keys.range::<[u8], _>((lower, range.upper())) {
-            if let Some(version) = index.get(at)
-                && visit(key, version).is_break()
+        for entry in self.keys.leaves(from, to).flatten() {
+            if let Some(version) = entry.index.get(at)
+                && visit(&entry.key, version).is_break()
             {
                 return None;
             }
             looked_at += 1;
             if looked_at == limit {
-                return Some(key.clone());
+                return Some(entry.key.clone());
             }
         }
         None
+    }
+
+    /// How many keys of the range exist at main revision `at`, mostly without looking at them; `None` if more than `patience` had to be looked
+    /// at one by one, because they have changed since `at`.
+    pub fn count(&self, range: KeyRange<'_>, at: i64, patience: usize) -> Option<usize> {
+        if range.is_empty() {
+            return Some(0);
+        }
+        let from = self.keys.from(Bound::Included(range.start));
+        self.keys.count(from, self.end_of(range), at, patience)
+    }
+
+    fn end_of(&self, range: KeyRange<'_>) -> Place {
+        match range.end {
+            RangeEnd::Single => self.keys.from(Bound::Excluded(range.start)),
+            RangeEnd::Before(end) => self.keys.from(Bound::Included(end)),
+            RangeEnd::Unbounded => self.keys.end(),
+        }
     }
 
     /// Compacts up to `limit` known keys behind `after` at main revision `at`; stops early once `max_dropped` revisions
@@ -165,27 +175,17 @@ impl Index {
         dropped: &mut dyn FnMut(Revision, bool),
     ) -> Option<Box<[u8]>> {
         let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut gone = Vec::new();
-        let mut next = None;
+        let from = self.keys.from(lower);
         let (mut looked_at, mut dropped_revisions) = (0, 0);
-        for (key, index) in self.keys.range_mut::<[u8], _>((lower, Bound::Unbounded)) {
+        self.keys.retain_from(from, &mut |entry| {
             let mut count = |revision, tombstone| {
                 dropped_revisions += 1;
                 dropped(revision, tombstone);
             };
-            if !index.compact(at, &mut count) {
-                gone.push(key.clone());
-            }
+            let stays = entry.index.compact(at, &mut count);
             looked_at += 1;
-            if looked_at == limit || dropped_revisions >= max_dropped {
-                next = Some(key.clone());
-                break;
-            }
-        }
-        for key in gone {
-            self.keys.remove(&key);
-        }
-        next
+            Keep { stays, stop: looked_at == limit || dropped_revisions >= max_dropped }
+        })
     }
 
     /// Whether a compaction at `at` keeps this revision of the key.

@@ -106,16 +106,16 @@ fn collect(view: &View<'_>, request: &RangeRequest, at: i64, total: Total) -> (V
     } else {
         usize::MAX
     };
-    let (mut hits, mut count) = (Vec::new(), 0);
-    view.visit(range, at, &mut |_, version| {
-        count += 1;
-        if hits.len() < enough {
+    let mut hits = Vec::new();
+    if enough > 0 {
+        view.visit(range, at, &mut |_, version| {
             hits.push(version);
-        }
-        let done = hits.len() >= enough && total == Total::Skipped && !request.count_only;
-        if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    (hits, count)
+            if hits.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+    }
+    let beyond = hits.len() >= enough && (total == Total::Counted || request.count_only);
+    let count = if beyond { view.count(range, at) } else { hits.len() };
+    (hits, count as i64)
 }
 
 fn passes_filters(request: &RangeRequest, hit: &KeyVersion) -> bool {

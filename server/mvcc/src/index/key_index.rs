@@ -78,6 +78,14 @@ impl KeyIndex {
         }
     }
 
+    /// The main revision of the latest change.
+    pub fn newest(&self) -> i64 {
+        match self {
+            KeyIndex::One { main, .. } => *main,
+            KeyIndex::Many(history) => history.marks[history.marks.len() - 1].main,
+        }
+    }
+
     /// The key as of main revision `at`; `None` if it does not exist there.
     pub fn get(&self, at: i64) -> Option<KeyVersion> {
         match self {

@@ -76,8 +76,11 @@ fn keys_at(index: &Index, range: KeyRange<'_>, at: i64, step: usize) -> Vec<(Vec
 
 /// One write request: keys put, or deleted where they exist.
 fn requests() -> impl Strategy<Value = Vec<Vec<(u8, bool)>>> {
-    let change = (0u8..6, prop::bool::weighted(0.35));
-    prop::collection::vec(prop::collection::vec(change, 1..4), 1..60)
+    // Few keys with long histories, or many that fill nodes.
+    prop_oneof![Just(6u8), Just(90u8)].prop_flat_map(|keys| {
+        let change = (0..keys, prop::bool::weighted(0.35));
+        prop::collection::vec(prop::collection::vec(change, 1..6), 1..70)
+    })
 }
 
 fn build(requests: &[Vec<(u8, bool)>]) -> (Index, Model, i64) {
@@ -135,6 +138,29 @@ proptest! {
     }
 
     #[test]
+    fn counts_are_those_of_a_walk(requests in requests(), start in 0u8..100, end in 0u8..100, part in 0.0f64..1.0) {
+        let (mut index, _, newest) = build(&requests);
+        let (start, end) = ([b'a' + start], [b'a' + end]);
+        for compacted in [0, (part * newest as f64) as i64 + 1] {
+            if compacted > 0 {
+                compact(&mut index, compacted, 3);
+            }
+            index.keys.check();
+            for range in [KeyRange::new(&start, &end), KeyRange::new(&start, b"\0"), KeyRange::new(&start, b"")] {
+                for at in compacted..=newest + 1 {
+                    let walked = keys_at(&index, range, at, usize::MAX).len();
+                    prop_assert_eq!(index.count(range, at, usize::MAX), Some(walked));
+                    // What changed since is looked at; what did not is not.
+                    let quick = index.count(range, at, 0);
+                    prop_assert!(quick.is_none_or(|quick| quick == walked));
+                }
+            }
+            let all = KeyRange { start: b"", end: RangeEnd::Unbounded };
+            prop_assert_eq!(index.count(all, newest, 0), Some(index.live()));
+        }
+    }
+
+    #[test]
     fn compaction_keeps_what_etcd_keeps(requests in requests(), cuts in prop::collection::vec(0.0f64..1.0, 1..4), step in 1usize..5) {
         let (mut index, mut model, newest) = build(&requests);
         let mut cuts: Vec<i64> = cuts.iter().map(|part| (part * newest as f64) as i64 + 1).collect();
@@ -145,7 +171,7 @@ proptest! {
                 let kept = Model::kept(changes, at);
                 for change in changes.iter() {
                     let survives = kept.contains(&change.revision);
-                    if index.keys.contains_key(key.as_slice()) {
+                    if index.keys.get(key.as_slice()).is_some() {
                         prop_assert_eq!(index.survives(key, change.revision, at), survives);
                     }
                     if !survives {
@@ -163,6 +189,7 @@ proptest! {
             }
             model.changes.retain(|_, changes| !changes.is_empty());
             prop_assert_eq!(index.len(), model.changes.len());
+            index.keys.check();
         }
     }
 
@@ -240,9 +267,9 @@ fn a_key_with_one_revision_takes_no_allocation() {
     let mut index = Index::default();
     index.put(b"k", Revision::new(2, 0));
     index.put(b"k", Revision::new(3, 0));
-    assert!(matches!(index.keys[b"k".as_slice()], KeyIndex::Many(_)));
+    assert!(matches!(index.keys.get(b"k"), Some(KeyIndex::Many(_))));
     compact(&mut index, 3, 10);
-    assert!(matches!(index.keys[b"k".as_slice()], KeyIndex::One { version: 2, .. }));
+    assert!(matches!(index.keys.get(b"k"), Some(KeyIndex::One { version: 2, .. })));
     assert_eq!(index.get(b"k", 3), Some(KeyVersion { revision: Revision::new(3, 0), created: 2, version: 2 }));
 }
 

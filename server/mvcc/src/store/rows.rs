@@ -71,6 +71,19 @@ impl View<'_> {
         }
     }
 
+    /// How many keys of the range exist at `at`.
+    pub fn count(&self, range: KeyRange<'_>, at: i64) -> usize {
+        let quick = self.store.index.read().keys.count(range, at, ROWS_PER_STEP);
+        quick.unwrap_or_else(|| {
+            let mut count = 0;
+            self.visit(range, at, &mut |_, _| {
+                count += 1;
+                ControlFlow::Continue(())
+            });
+            count
+        })
+    }
+
     pub fn row(&self, revision: Revision) -> Result<Bytes, Error> {
         let mut rows = self.store.rows(&[revision])?;
         rows.pop().ok_or_else(|| missing(revision))
