@@ -6,6 +6,7 @@
 pub mod bind;
 pub mod connection;
 pub mod frames;
+pub mod outbox;
 pub mod peer;
 pub mod police;
 pub mod transport;

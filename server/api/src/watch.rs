@@ -24,6 +24,7 @@ use garboard_proto::etcdserverpb::watch_request::RequestUnion;
 use garboard_runtime::clock;
 use garboard_runtime::random;
 use garboard_runtime::spawn;
+use garboard_runtime::wake;
 use tonic::Request;
 use tonic::Response;
 use tonic::Streaming;
@@ -78,6 +79,7 @@ pub struct Session {
     node: Node,
     watchers: Arc<WatchStream>,
     woken: Arc<AtomicWaker>,
+    gathered: wake::Gathered,
     /// None once the client has no more to ask; its watchers go on.
     requests: Option<Streaming<pb::WatchRequest>>,
     catching_up: Option<spawn::JoinHandle<()>>,
@@ -98,6 +100,7 @@ impl Session {
             node: service.node.clone(),
             watchers,
             woken,
+            gathered: wake::Gathered::default(),
             requests: Some(requests),
             catching_up: None,
             progress,
@@ -164,7 +167,7 @@ impl Stream for Session {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let session = self.get_mut();
         // Before the hub is asked: what it publishes after that wakes this task.
-        session.woken.register(cx.waker());
+        session.woken.register(&session.gathered.waker(cx));
         loop {
             if session.answers_in_turn < ANSWERS_PER_TURN {
                 match session.watchers.next() {

@@ -13,6 +13,7 @@ use garboard_proto::raft::Command;
 use garboard_runtime::clock;
 use garboard_runtime::clock::Instant;
 use garboard_runtime::spawn;
+use garboard_runtime::wake;
 use prost::Message as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -79,7 +80,7 @@ impl Proposer {
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
         let _pending = self.metrics.pending_proposal();
-        let result = match clock::timeout_at(deadline, outcome).await {
+        let result = match clock::timeout_at(deadline, wake::gathered(outcome)).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::Timeout),

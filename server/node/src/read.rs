@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use garboard_runtime::clock;
 use garboard_runtime::spawn;
+use garboard_runtime::wake;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -42,7 +43,7 @@ impl ReadIndex {
         let (reply, result) = oneshot::channel();
         let round = async {
             self.queue.send(reply).await.map_err(|_| Error::Stopped)?;
-            result.await.unwrap_or(Err(Error::Stopped))
+            wake::gathered(result).await.unwrap_or(Err(Error::Stopped))
         };
         clock::timeout(self.timeout, round).await.unwrap_or(Err(Error::Timeout))
     }

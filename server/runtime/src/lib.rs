@@ -8,3 +8,4 @@ pub mod clock;
 pub mod executor;
 pub mod random;
 pub mod spawn;
+pub mod wake;

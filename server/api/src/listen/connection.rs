@@ -2,9 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 
 use garboard_runtime::clock;
 use garboard_runtime::spawn;
@@ -19,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::listen::Entrance;
 use crate::listen::Handler;
 use crate::listen::Limits;
+use crate::listen::outbox;
+use crate::listen::outbox::Outbox;
 use crate::listen::peer::Identity;
 use crate::listen::peer::Peer;
 use crate::listen::transport::Socket;
@@ -58,7 +64,6 @@ pub async fn serve<H: Handler>(
     if version == Version::Http2 {
         wire.watch(Arc::clone(&peer), limits.keepalive_min_time);
     }
-    let io = TokioIo::new(wire);
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
         let peer = Arc::clone(&peer);
@@ -69,15 +74,16 @@ pub async fn serve<H: Handler>(
     });
     match version {
         Version::Http2 => {
-            let connection = http2(limits).serve_connection(io, service);
-            drive(connection, stop, |connection| connection.graceful_shutdown()).await
+            let (wire, outbox) = outbox::gather(wire);
+            let connection = http2(limits).serve_connection(TokioIo::new(wire), service);
+            drive(connection, Some(outbox), stop, |connection| connection.graceful_shutdown()).await
         }
         Version::Http1 => {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
             builder.max_buf_size(limits.header_bytes as usize);
-            let connection = builder.serve_connection(io, service);
-            drive(connection, stop, |connection| connection.graceful_shutdown()).await
+            let connection = builder.serve_connection(TokioIo::new(wire), service);
+            drive(connection, None, stop, |connection| connection.graceful_shutdown()).await
         }
     }
 }
@@ -121,18 +127,33 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<Tasks> {
 
 async fn drive<C>(
     connection: C,
+    outbox: Option<Outbox>,
     mut stop: watch::Receiver<bool>,
-    shut_down: impl FnOnce(std::pin::Pin<&mut C>),
+    shut_down: impl FnOnce(Pin<&mut C>),
 ) -> io::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(io::Error::other),
+        ended = poll_fn(|cx| turn(connection.as_mut(), outbox.as_ref(), cx)) => return ended,
         _ = stop.wait_for(|stop| *stop) => shut_down(connection.as_mut()),
     }
-    connection.await.map_err(io::Error::other)
+    poll_fn(|cx| turn(connection.as_mut(), outbox.as_ref(), cx)).await
+}
+
+/// One turn of the connection: all it can do, then what it has to say.
+fn turn<C>(connection: Pin<&mut C>, outbox: Option<&Outbox>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    if let Poll::Ready(ended) = connection.poll(cx) {
+        return Poll::Ready(ended.map_err(io::Error::other));
+    }
+    match outbox.map(|outbox| outbox.poll_send(cx)) {
+        Some(Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+        _ => Poll::Pending,
+    }
 }
 
 /// The identity in a verified chain.

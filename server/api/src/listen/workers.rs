@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use garboard_runtime::clock;
 use garboard_runtime::spawn;
+use garboard_runtime::wake;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
@@ -83,7 +84,10 @@ impl Workers {
             let work = work(queue, Arc::clone(&load), Arc::clone(handler), Arc::clone(limits), stop.clone());
             let running = running.clone();
             spawn::thread(&format!("client-{number}"), move || {
-                runtime.block_on(work);
+                runtime.block_on(async {
+                    drop(spawn::task(wake::gather()));
+                    work.await;
+                });
                 runtime.shutdown_background();
                 drop(running);
             })?;
