@@ -25,6 +25,8 @@ pub struct ApiConfig {
     pub client_threads: usize,
     /// `--max-txn-ops`.
     pub txn_ops_max: usize,
+    /// Bytes of large answers under way; more wait.
+    pub answers_bytes_max: u64,
     /// `--watch-progress-notify-interval`; zero: etcd's ten minutes. Never below 100 ms.
     pub watch_progress_interval: Duration,
     /// `--election-timeout`; three of them without a leader end the streams that require one.
@@ -49,6 +51,7 @@ impl ApiConfig {
             limits: Limits::default(),
             client_threads: 0,
             txn_ops_max: 128,
+            answers_bytes_max: 512 << 20,
             watch_progress_interval: Duration::ZERO,
             election_timeout: Duration::from_secs(1),
             extensive_metrics: false,

@@ -1,7 +1,7 @@
 //! The KV service.
 //!
-//! Reads of single keys are served on the connection's own thread; whatever walks a range goes to the blocking pool, because it may wait for
-//! the disk and counts keys without bound.
+//! Reads of single keys, and counts, are served on the connection's own thread; whatever walks a range goes to the blocking pool, because it
+//! may wait for the disk.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use garboard_runtime::spawn;
 use tonic::Request;
 use tonic::Response;
 
+use crate::answers::Place;
+use crate::answers::Room;
 use crate::status;
 use crate::status::Status;
 
@@ -28,6 +30,8 @@ use crate::status::Status;
 pub struct KvService {
     pub node: Node,
     pub txn_ops_max: usize,
+    /// For answers that are large.
+    pub room: Room,
 }
 
 type RangeStreamAnswer = Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, tonic::Status>> + Send>>;
@@ -49,12 +53,33 @@ impl KvService {
         Ok(self.node.propose(Command { op: Some(op) }).await?)
     }
 
-    async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn read_txn(&self, request: pb::TxnRequest) -> Result<Response<pb::TxnResponse>, Status> {
         self.linearize(validate::is_serializable(&request)).await?;
         if single_keys_only(&request) {
-            return Ok(self.node.store().read_txn(&request)?);
+            return Ok(Response::new(self.node.store().read_txn(&request)?));
         }
-        blocking(self.node.store(), move |store| store.read_txn(&request)).await
+        let ranges = request.success.iter().chain(&request.failure).filter_map(|op| match &op.request {
+            Some(request_op::Request::RequestRange(range)) => Some(range),
+            _ => None,
+        });
+        let expected = ranges.map(|range| self.node.expected_bytes(range)).sum();
+        self.read(expected, move |store| store.read_txn(&request)).await
+    }
+
+    /// Runs a read that may take long where nothing waits behind it, and one with a large answer when there is room for that.
+    async fn read<T: prost::Message + 'static>(
+        &self,
+        expected_bytes: u64,
+        read: impl FnOnce(&Arc<Store>) -> Result<T, mvcc::Error> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let permit = self.room.enter(expected_bytes).await;
+        let answer = blocking(self.node.store(), read).await?;
+        let place = permit.map(|permit| Place::settle(permit, answer.encoded_len() as u64));
+        let mut response = Response::new(answer);
+        if let Some(place) = place {
+            response.extensions_mut().insert(place);
+        }
+        Ok(response)
     }
 }
 
@@ -65,6 +90,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Status> {
     let store = Arc::clone(store);
     Ok(spawn::blocking(move || read(&store)).await.map_err(|_| status::STOPPED)??)
+}
+
+/// The index knows it without walking.
+fn is_count_of_now(request: &pb::RangeRequest) -> bool {
+    request.count_only && request.revision <= 0
 }
 
 fn single_keys_only(request: &pb::TxnRequest) -> bool {
@@ -86,13 +116,13 @@ impl Kv for KvService {
         let request = request.into_inner();
         validate::range(&request).map_err(Status::from)?;
         self.linearize(request.serializable).await?;
-        let mut answer = if request.range_end.is_empty() {
-            self.node.store().range(&request).map_err(Status::from)?
+        let mut answer = if request.range_end.is_empty() || is_count_of_now(&request) {
+            Response::new(self.node.store().range(&request).map_err(Status::from)?)
         } else {
-            blocking(self.node.store(), move |store| store.range(&request)).await?
+            self.read(self.node.expected_bytes(&request), move |store| store.range(&request)).await?
         };
-        self.fill(&mut answer.header);
-        Ok(Response::new(answer))
+        self.fill(&mut answer.get_mut().header);
+        Ok(answer)
     }
 
     type RangeStreamStream = RangeStreamAnswer;
@@ -157,12 +187,12 @@ impl Kv for KvService {
             self.read_txn(request).await?
         } else {
             match self.propose(Op::Txn(request)).await? {
-                mvcc::Response::Txn(answer) => answer,
+                mvcc::Response::Txn(answer) => Response::new(answer),
                 _ => return Err(unexpected().into()),
             }
         };
-        self.fill(&mut answer.header);
-        Ok(Response::new(answer))
+        self.fill(&mut answer.get_mut().header);
+        Ok(answer)
     }
 
     async fn compact(

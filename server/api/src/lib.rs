@@ -6,6 +6,7 @@
 
 pub mod version;
 
+mod answers;
 mod auth;
 mod body;
 mod cluster;

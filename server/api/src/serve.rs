@@ -16,6 +16,7 @@ use prometheus::Registry;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
+use crate::answers::Room;
 use crate::auth::AuthService;
 use crate::cluster::ClusterService;
 use crate::config::ApiConfig;
@@ -103,7 +104,8 @@ fn assemble(
     } else {
         config.watch_progress_interval.max(PROGRESS_INTERVAL_MIN)
     };
-    let kv = KvService { node: node.clone(), txn_ops_max: config.txn_ops_max };
+    let kv =
+        KvService { node: node.clone(), txn_ops_max: config.txn_ops_max, room: Room::new(config.answers_bytes_max) };
     Api {
         http: HttpService { node: node.clone(), registry, metrics: Arc::clone(&metrics), cors: config.cors.clone() },
         metrics,

@@ -21,6 +21,9 @@ pub use stream::RangeStream;
 
 mod stream;
 
+/// Enough for the borders of any range.
+const ROWS_LOOKED_AT: usize = 1000;
+
 /// A header with the revision only; `garboard-api` fills in the rest.
 pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..ResponseHeader::default() })
@@ -45,6 +48,20 @@ impl Store {
     /// enough. Fails with `Compacted` and `FutureRevision`.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         range(&self.view(), request, Total::Counted)
+    }
+
+    /// How many keys the answer to a range would have rows of, at most, and without looking long: a range at
+    /// an older revision is taken as it is now.
+    pub fn expected_keys(&self, request: &RangeRequest) -> u64 {
+        if request.count_only {
+            return 0;
+        }
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let keys = self.index.read().keys.count(range, i64::MAX, ROWS_LOOKED_AT).unwrap_or(usize::MAX) as u64;
+        match u64::try_from(request.limit) {
+            Ok(limit) if limit > 0 => keys.min(limit),
+            _ => keys,
+        }
     }
 }
 

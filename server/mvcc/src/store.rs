@@ -159,6 +159,11 @@ impl Store {
         &self.hub
     }
 
+    /// Keys that exist now.
+    pub fn keys(&self) -> usize {
+        self.index.read().keys.live()
+    }
+
     pub fn counters(&self) -> Counters {
         let (keys, indexed_keys) = {
             let index = self.index.read();

@@ -13,6 +13,7 @@ use http_body::Body as HttpBody;
 use http_body::Frame;
 use tonic::Code;
 
+use crate::answers::Place;
 use crate::grpc::call::Call;
 use crate::grpc::prefix::Prefixes;
 use crate::listen::peer::Peer;
@@ -98,11 +99,13 @@ pub struct AnswerBody {
     ending: Option<Ending>,
     /// Until the trailers.
     call: Option<Call>,
+    /// Of a large answer; its bytes take it along.
+    place: Option<Place>,
 }
 
 impl AnswerBody {
-    pub fn new(inner: tonic::body::Body, call: Call, ending: Option<Ending>) -> AnswerBody {
-        AnswerBody { inner, prefixes: Prefixes::default(), ending, call: Some(call) }
+    pub fn new(inner: tonic::body::Body, call: Call, ending: Option<Ending>, place: Option<Place>) -> AnswerBody {
+        AnswerBody { inner, prefixes: Prefixes::default(), ending, call: Some(call), place }
     }
 
     fn count(&mut self, data: &[u8]) {
@@ -152,6 +155,9 @@ impl HttpBody for AnswerBody {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.count(data);
+                    if let Some(place) = self.place.take() {
+                        return Poll::Ready(Some(Ok(frame.map_data(|data| place.hold(data)))));
+                    }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.ended(code_of(trailers).unwrap_or(Code::Unknown));
                 }

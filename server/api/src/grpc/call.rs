@@ -7,6 +7,7 @@ use garboard_runtime::clock;
 use http::Response;
 use tonic::Code;
 
+use crate::answers::Place;
 use crate::body::Body;
 use crate::grpc::body::AnswerBody;
 use crate::grpc::body::Ending;
@@ -60,14 +61,15 @@ impl Call {
 
     /// Passes a service's answer on; `ending` ends its stream from outside.
     pub fn answer(self, answer: Response<tonic::body::Body>, ending: Option<Ending>) -> Response<Body> {
-        let (parts, body) = answer.into_parts();
+        let (mut parts, body) = answer.into_parts();
+        let place = parts.extensions.remove::<Place>();
         let body = match code_of(&parts.headers) {
             // A status in the headers: nothing follows.
             Some(code) => {
                 self.end(code);
                 Body::empty()
             }
-            None => Body::answer(AnswerBody::new(body, self, ending)),
+            None => Body::answer(AnswerBody::new(body, self, ending, place)),
         };
         Response::from_parts(parts, body)
     }
