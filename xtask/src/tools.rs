@@ -46,9 +46,11 @@ const TARGETS: &[Target] = &[
     suite("clientv3.test", Module::Etcd36, "./clientv3"),
     suite("wire.test", Module::Etcd36, "./wire"),
     suite("quota.test", Module::Etcd36, "./quota"),
+    suite("large.test", Module::Etcd36, "./large"),
     suite("differential.test", Module::Etcd36, "./differential"),
     suite("crash.test", Module::Etcd36, "./crash"),
     suite("rangestream.test", Module::Etcd37, "./rangestream"),
+    suite("differential37.test", Module::Etcd37, "./differential"),
 ];
 
 /// Programs that hyperkube is, by the name it is called by.

@@ -76,6 +76,7 @@ pub fn all() -> Vec<Scenario> {
             true,
             damage::bit_flip_in_database,
         ),
+        scenario("large", "the snapshot of a large store takes little memory", Cluster, true, suites::large),
         scenario(
             "full-disk",
             "a disk that fills up refuses what adds data, and nothing else",

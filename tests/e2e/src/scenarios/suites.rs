@@ -121,6 +121,13 @@ pub fn kill_unsynced(lab: &Lab) -> anyhow::Result<u32> {
     Ok(1 + suite(lab, "crash", &environment(dir.as_str(), &seconds))?)
 }
 
+/// A store of 2 GiB and its snapshot.
+pub fn large(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.with("--quota-backend-bytes=8589934592").start()?;
+    let pid = server.process.id().to_string();
+    suite(lab, "large", &[("E2E_ENDPOINT", server.url()), ("E2E_PID", &pid), ("E2E_MIB", "2048")])
+}
+
 /// Runs one compiled suite and returns how many of its tests passed.
 fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<u32> {
     let log = lab.path(&format!("{name}.out"));
@@ -130,7 +137,10 @@ fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<
     let status = process.wait(Duration::from_secs(16 * 60))?;
     let output = process.output();
     for line in output.lines().filter(|line| {
-        line.contains("E2E_SEED=") || line.contains("acknowledged writes") || line.contains("events compared")
+        line.contains("E2E_SEED=")
+            || line.contains("acknowledged writes")
+            || line.contains("events compared")
+            || line.contains("MiB of memory")
     }) {
         println!("    {}", line.trim());
     }
