@@ -97,6 +97,7 @@ async fn until_signal(config: &Config, disk: Arc<dyn Disk>) -> Result<Signal, Se
     tell_init();
     let signal = signals.next().await;
     log::notice(&Notice::info("received signal; shutting down").with("signal", signal.name()));
+    log::notice(&Notice::info("closing etcd server").with("name", config.name.clone()));
     let end = clock::timeout(SHUTDOWN_TIMEOUT, async {
         drop(stop_api);
         api.finished().await;
@@ -104,7 +105,7 @@ async fn until_signal(config: &Config, disk: Arc<dyn Disk>) -> Result<Signal, Se
     });
     tokio::select! {
         ended = end => match ended {
-            Ok(()) => log::notice(&Notice::info("closed")),
+            Ok(()) => log::notice(&Notice::info("closed etcd server").with("name", config.name.clone())),
             Err(_) => log::notice(&Notice::warn("shutting down took too long; ending at once")),
         },
         again = signals.next() => {

@@ -157,7 +157,7 @@ fn a_member_becomes_ready_tells_systemd_and_dies_by_the_signal() {
         let mode = std::fs::metadata(dir.path().join("data")).expect("the data directory").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         member.signal(signal);
-        member.until("closed");
+        member.until("closed etcd server");
         let status = member.child.wait().expect("the process ends");
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
     }

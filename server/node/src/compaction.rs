@@ -92,12 +92,15 @@ impl Compactor {
     }
 
     fn steps(&self) -> Result<(), garboard_mvcc::Error> {
+        let started = clock::now();
         loop {
             match self.store.compaction_step(self.pace.rows_per_step)? {
                 CompactionStep::Idle => return Ok(()),
                 // Readers hold an older revision: their rows stay until they are done.
                 CompactionStep::More | CompactionStep::Waiting => {}
                 CompactionStep::Finished(revision) => {
+                    let took = clock::now().saturating_duration_since(started);
+                    tracing::info!("compact-revision" = revision, took = ?took, "finished scheduled compaction");
                     self.finished.send_if_modified(|done| {
                         let newer = revision > *done;
                         *done = revision.max(*done);

@@ -10,6 +10,7 @@ use garboard_mvcc::Store;
 use garboard_proto::etcdserverpb as pb;
 use garboard_proto::raft::Command;
 use garboard_proto::raft::command::Op;
+use garboard_runtime::clock;
 use garboard_runtime::executor::Executor;
 use garboard_runtime::spawn;
 use garboard_storage::DataDir;
@@ -265,9 +266,19 @@ impl Node {
         spawn::blocking(move || {
             inner.metrics.defrag_inflight.set(1);
             let _timer = inner.metrics.defrag_duration.start_timer();
+            let (started, before) = (clock::now(), inner.backend.size().total_bytes);
+            tracing::info!("current-db-size-bytes" = before, "starting defragment");
             let result =
                 inner.backend.defragment(DefragPace::default()).map(drop).map_err(|e| Error::Internal(e.to_string()));
             inner.metrics.defrag_inflight.set(0);
+            let took = clock::now().saturating_duration_since(started);
+            match &result {
+                Ok(()) => {
+                    let after = inner.backend.size().total_bytes;
+                    tracing::info!("current-db-size-bytes" = after, took = ?took, "finished defragment");
+                }
+                Err(error) => tracing::warn!(error = %error, took = ?took, "failed to defragment"),
+            }
             result
         })
         .await

@@ -60,7 +60,8 @@ impl ApplyObserver for Observer {
         }
         if took > self.warning_apply_duration {
             self.metrics.slow_applies.inc();
-            tracing::warn!(index = position.index, took = ?took, "apply request took too long");
+            let expected = self.warning_apply_duration;
+            tracing::warn!(index = position.index, took = ?took, "expected-duration" = ?expected, "apply request took too long");
         }
     }
 

@@ -20,6 +20,7 @@ use garboard_bolt::PageSize;
 use garboard_bolt::WriteError;
 use garboard_bolt::Writer;
 use garboard_mvcc::meta;
+use garboard_runtime::clock;
 use garboard_runtime::spawn;
 use garboard_storage::backend::BackendError;
 use garboard_storage::backend::ReadTxn;
@@ -77,11 +78,21 @@ impl Node {
                 // Whoever asked may have gone away.
                 Err(error) => return drop(tell.send(Err(error))),
             };
-            if tell.send(Ok(layout.file_len())).is_ok()
-                && let Err(error) = source.write(layout, Blobs::new(blobs.clone()))
-            {
-                tracing::warn!(%error, "a snapshot was not sent to its end");
-                let _ = blobs.blocking_send(Err(Error::Internal(error.to_string())));
+            let (started, bytes) = (clock::now(), layout.file_len());
+            if tell.send(Ok(bytes)).is_err() {
+                return;
+            }
+            tracing::info!("total-bytes" = bytes, "sending database snapshot to client");
+            let sent = source.write(layout, Blobs::new(blobs.clone()));
+            let took = clock::now().saturating_duration_since(started);
+            match sent {
+                Ok(()) => {
+                    tracing::info!("total-bytes" = bytes, took = ?took, "successfully sent database snapshot to client");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, took = ?took, "failed to send database snapshot to client");
+                    let _ = blobs.blocking_send(Err(Error::Internal(error.to_string())));
+                }
             }
         }));
         let file_len = told.await.map_err(|_| Error::Stopped)?.map_err(|error| Error::Internal(error.to_string()))?;

@@ -14,8 +14,8 @@ use tracing::span;
 use super::Level;
 use super::Line;
 
-/// Crates of ours begin so; others are listened to from one level higher, since what they tell is meant for their
-/// developers.
+/// Crates of ours begin so; of others only errors are heard unless at level debug, since what they tell is meant for their developers (openraft
+/// warns of every vote that changes).
 const OURS: &str = "garboard";
 
 /// An event with this target is the last of the process: its level is fatal, and it is on its way out before the call
@@ -31,8 +31,8 @@ impl LogSubscriber {
     pub fn new(level: Level) -> Self {
         let (ours, others) = match level {
             Level::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
-            Level::Info => (LevelFilter::INFO, LevelFilter::WARN),
-            Level::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+            Level::Info => (LevelFilter::INFO, LevelFilter::ERROR),
+            Level::Warn => (LevelFilter::WARN, LevelFilter::ERROR),
             Level::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
             // Error is the highest that tracing has: what is fatal comes at it, with a target of its own.
             Level::Panic | Level::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
@@ -216,16 +216,17 @@ mod tests {
             tracing::debug!("a");
             tracing::info!("b");
             tracing::info!(target: "openraft::core", "c");
-            tracing::warn!(target: "openraft::core", "d");
+            tracing::warn!(target: "openraft::core", "w");
+            tracing::error!(target: "openraft::core", "d");
             tracing::error!("e");
             tracing::error!(target: "garboard::fatal", "f");
         };
         let heard =
             |level| lines(level, speak).iter().map(|line| line["msg"].as_str().unwrap().to_owned()).collect::<String>();
-        assert_eq!(heard(Level::Debug), "abcdef");
+        assert_eq!(heard(Level::Debug), "abcwdef");
         assert_eq!(heard(Level::Info), "bdef");
         assert_eq!(heard(Level::Warn), "def");
-        assert_eq!(heard(Level::Error), "ef");
+        assert_eq!(heard(Level::Error), "def");
         assert_eq!(heard(Level::Fatal), "f");
         let last = lines(Level::Info, speak).pop().unwrap();
         assert_eq!((&last["level"], &last["msg"]), (&"fatal".into(), &"f".into()));
