@@ -46,6 +46,7 @@ const TARGETS: &[Target] = &[
     suite("clientv3.test", Module::Etcd36, "./clientv3"),
     suite("wire.test", Module::Etcd36, "./wire"),
     suite("quota.test", Module::Etcd36, "./quota"),
+    suite("limits.test", Module::Etcd36, "./limits"),
     suite("large.test", Module::Etcd36, "./large"),
     suite("differential.test", Module::Etcd36, "./differential"),
     suite("crash.test", Module::Etcd36, "./crash"),

@@ -1,4 +1,6 @@
 //! The Cluster service: who the members are. The list is what raft committed.
+//!
+//! Members do not change yet: a change that etcd would refuse, too, gets etcd's error, any other is refused by name.
 
 use garboard_node::Node;
 use garboard_proto::etcdserverpb as pb;
@@ -6,36 +8,56 @@ use garboard_proto::etcdserverpb::cluster_server::Cluster;
 use tonic::Request;
 use tonic::Response;
 
+use crate::listen::url::ListenUrl;
+use crate::status;
 use crate::status::Status;
 
-const FIXED: &str = "etcdserver: this release does not change the membership of a running cluster";
+const FIXED: Status =
+    Status::unimplemented("etcdserver: this release does not change the membership of a running cluster");
 
 /// Cluster, as etcd serves it.
 pub struct ClusterService {
     pub node: Node,
 }
 
+impl ClusterService {
+    fn member(&self, id: u64) -> Result<pb::Member, Status> {
+        self.node.members().into_iter().find(|member| member.id == id).ok_or(status::MEMBER_NOT_FOUND)
+    }
+}
+
 #[tonic::async_trait]
 impl Cluster for ClusterService {
     async fn member_add(
         &self,
-        _: Request<pb::MemberAddRequest>,
+        request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, tonic::Status> {
-        Err(Status::unimplemented(FIXED).into())
+        let urls = request.into_inner().peer_ur_ls;
+        if urls.is_empty() || urls.iter().any(|url| url.parse::<ListenUrl>().is_err()) {
+            return Err(status::MEMBER_BAD_URLS.into());
+        }
+        let taken = |member: pb::Member| member.peer_ur_ls.iter().any(|url| urls.contains(url));
+        if self.node.members().into_iter().any(taken) {
+            return Err(status::PEER_URL_EXIST.into());
+        }
+        Err(FIXED.into())
     }
 
     async fn member_remove(
         &self,
-        _: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, tonic::Status> {
-        Err(Status::unimplemented(FIXED).into())
+        self.member(request.into_inner().id)?;
+        // The only member: no quorum would be left.
+        Err(status::MEMBER_NOT_ENOUGH_STARTED.into())
     }
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, tonic::Status> {
-        Err(Status::unimplemented(FIXED).into())
+        self.member(request.into_inner().id)?;
+        Err(FIXED.into())
     }
 
     async fn member_list(
@@ -51,8 +73,9 @@ impl Cluster for ClusterService {
 
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, tonic::Status> {
-        Err(Status::unimplemented(FIXED).into())
+        self.member(request.into_inner().id)?;
+        Err(status::MEMBER_NOT_LEARNER.into())
     }
 }

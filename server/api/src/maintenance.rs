@@ -7,10 +7,12 @@ use futures_util::stream;
 use garboard_node::Node;
 use garboard_node::Snapshot;
 use garboard_proto::etcdserverpb as pb;
+use garboard_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use garboard_proto::etcdserverpb::maintenance_server::Maintenance;
 use tonic::Request;
 use tonic::Response;
 
+use crate::status;
 use crate::status::Status;
 use crate::version;
 
@@ -100,13 +102,65 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, tonic::Status> {
         self.node.move_leader(request.into_inner().target_id).await.map_err(Status::from)?;
-        Ok(Response::new(pb::MoveLeaderResponse { header: self.header() }))
+        // Without a header, as in etcd.
+        Ok(Response::new(pb::MoveLeaderResponse::default()))
     }
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, tonic::Status> {
-        Err(Status::unimplemented("etcdserver: this release cannot be downgraded").into())
+        let request = request.into_inner();
+        let cluster_version = self.node.status().cluster_version;
+        if request.action() != DowngradeAction::Cancel {
+            return Err(refuse_downgrade(cluster_version.as_deref(), &request.version).into());
+        }
+        // There is none to cancel, which etcd does not call an error.
+        let version = cluster_version.as_deref().and_then(major_minor).ok_or(status::CLUSTER_VERSION_UNAVAILABLE)?;
+        let version = format!("{}.{}", version.0, version.1);
+        Ok(Response::new(pb::DowngradeResponse { header: self.header(), version }))
+    }
+}
+
+/// What etcd would refuse gets etcd's error, what it would do is refused by name.
+fn refuse_downgrade(cluster_version: Option<&str>, target: &str) -> Status {
+    let Some((major, minor)) = major_minor(target) else { return status::WRONG_DOWNGRADE_VERSION_FORMAT };
+    match cluster_version.and_then(major_minor) {
+        None => status::CLUSTER_VERSION_UNAVAILABLE,
+        Some(now) if now != (major, minor.saturating_add(1)) => status::INVALID_DOWNGRADE_TARGET_VERSION,
+        Some(_) => Status::unimplemented("etcdserver: this release cannot be downgraded"),
+    }
+}
+
+/// Of `3.5`, or of a semantic version.
+fn major_minor(version: &str) -> Option<(u64, u64)> {
+    let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    let mut parts = version.splitn(3, '.');
+    let (major, minor) = (number(parts.next()?)?, number(parts.next()?)?);
+    if let Some(patch) = parts.next() {
+        number(patch.split(['-', '+']).next()?)?;
+    }
+    Some((major, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions_with_and_without_a_patch() {
+        assert_eq!(major_minor("3.5"), Some((3, 5)));
+        assert_eq!(major_minor("3.5.0-rc.1"), Some((3, 5)));
+        for wrong in ["", "3", "3.", "v3.5", "3.5.", "3.5.x", "3.-1", "3.+5"] {
+            assert_eq!(major_minor(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_minor_version_before_is_a_target() {
+        assert_eq!(refuse_downgrade(Some("3.6.0"), "nonsense"), status::WRONG_DOWNGRADE_VERSION_FORMAT);
+        assert_eq!(refuse_downgrade(Some("3.6.0"), "3.6"), status::INVALID_DOWNGRADE_TARGET_VERSION);
+        assert_eq!(refuse_downgrade(None, "3.5"), status::CLUSTER_VERSION_UNAVAILABLE);
+        assert_eq!(refuse_downgrade(Some("3.6.0"), "3.5.2").code, tonic::Code::Unimplemented);
     }
 }

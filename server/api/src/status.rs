@@ -172,7 +172,6 @@ impl From<node::Error> for Status {
             node::Error::Timeout => TIMEOUT,
             node::Error::Stopped => STOPPED,
             node::Error::LeaseNotFound => LEASE_NOT_FOUND,
-            node::Error::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
             node::Error::BadLeaderTransferee => BAD_LEADER_TRANSFEREE,
             node::Error::Internal(message) => Status::new(Code::Unknown, message),
         }

@@ -37,9 +37,6 @@ pub enum Error {
     /// The lease does not exist, or has expired.
     #[error("requested lease not found")]
     LeaseNotFound,
-    /// The TTL is above etcd's maximum.
-    #[error("too large lease TTL")]
-    LeaseTtlTooLarge,
     /// Leadership cannot go there.
     #[error("bad leader transferee")]
     BadLeaderTransferee,

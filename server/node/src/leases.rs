@@ -17,20 +17,16 @@ use crate::node::Node;
 use crate::node::command;
 use crate::node::unexpected;
 
-/// etcd's maximum TTL, in seconds.
-const MAX_TTL_S: i64 = 9_000_000_000;
 /// Leases of one checkpoint command.
 const CHECKPOINT_LEASES: usize = 1_000;
 
 impl Node {
-    /// Grants a lease; an id of 0 lets this member choose one, a TTL below the minimum is raised to it.
+    /// Grants a lease; an id of 0 lets this member choose one, a TTL below the minimum is raised to it. That it is too large is found out
+    /// last, as in etcd: behind alarms.
     ///
     /// # Errors
     /// The TTL is too large, the id is taken, or the proposal failed.
     pub async fn lease_grant(&self, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
-        if request.ttl > MAX_TTL_S {
-            return Err(Error::LeaseTtlTooLarge);
-        }
         request.ttl = request.ttl.max(self.0.config.min_lease_ttl_s());
         while request.id == 0 {
             let random = random::u64().map_err(|e| Error::Internal(format!("no randomness: {e}")))?;

@@ -76,6 +76,7 @@ pub fn all() -> Vec<Scenario> {
             true,
             damage::bit_flip_in_database,
         ),
+        scenario("limits", "more than is allowed, of everything", Cluster, true, suites::limits),
         scenario("large", "the snapshot of a large store takes little memory", Cluster, true, suites::large),
         scenario(
             "full-disk",

@@ -78,10 +78,11 @@ async fn refusals_have_etcds_code_and_text() {
     let future = pb::RangeRequest { revision: 99, ..range("a", "") };
     let refused = client.unary::<pb::RangeResponse>(RANGE, &future).await.unwrap_err();
     assert_eq!(refused, (11, "etcdserver: mvcc: required revision is a future revision".into()));
-    let refused = client
-        .unary::<pb::MemberAddResponse>("/etcdserverpb.Cluster/MemberAdd", &pb::MemberAddRequest::default())
-        .await;
-    assert_eq!(refused.unwrap_err().0, 12);
+    let added = |url: &str| pb::MemberAddRequest { peer_ur_ls: vec![url.into()], is_learner: true };
+    for (url, code) in [("nonsense", 3), ("http://127.0.0.1:1", 12)] {
+        let path = "/etcdserverpb.Cluster/MemberAdd";
+        assert_eq!(client.unary::<pb::MemberAddResponse>(path, &added(url)).await.unwrap_err().0, code, "{url}");
+    }
     let refused = client
         .unary::<pb::AuthenticateResponse>("/etcdserverpb.Auth/Authenticate", &pb::AuthenticateRequest::default())
         .await;

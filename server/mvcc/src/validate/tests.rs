@@ -1,5 +1,8 @@
 use bytes::Bytes;
 use garboard_proto::etcdserverpb::{Compare, LeaseGrantRequest};
+use garboard_proto::raft;
+
+use prost::Message as _;
 
 use super::*;
 
@@ -104,7 +107,8 @@ fn streams_take_the_index_order_only() {
     let request = RangeRequest { key: Bytes::from("k"), ..Default::default() };
     assert_eq!(range_stream(&request), Ok(()));
     assert_eq!(range_stream(&RangeRequest { sort_order: 1, ..request.clone() }), Ok(()));
-    assert_eq!(range_stream(&RangeRequest { sort_target: 3, ..request.clone() }), Ok(()), "NONE counts as default");
+    let by_value = range_stream(&RangeRequest { sort_target: SortTarget::Value as i32, ..request.clone() });
+    assert_eq!(by_value, Err(Invalid::StreamSortOrder), "NONE sorts, too, when it is not by the key");
     assert_eq!(range_stream(&RangeRequest { sort_order: 2, ..request.clone() }), Err(Invalid::StreamSortOrder));
     let filtered = RangeRequest { min_create_revision: 1, ..request };
     assert_eq!(range_stream(&filtered), Err(Invalid::StreamRevisionFilters));
@@ -129,10 +133,28 @@ fn costs_are_those_of_etcd() {
 #[test]
 fn knows_what_needs_no_log() {
     assert!(is_read_only(&TxnRequest::default()));
-    let request = then(vec![range_op("a", true), nested(vec![range_op("b", true)], vec![])]);
+    let request = then(vec![range_op("a", true), range_op("b", true)]);
     assert!(is_read_only(&request) && is_serializable(&request));
-    let request = then(vec![range_op("a", true), nested(vec![], vec![range_op("b", false)])]);
+    let request = then(vec![range_op("a", true), range_op("b", false)]);
     assert!(is_read_only(&request) && !is_serializable(&request));
-    let request = TxnRequest { failure: vec![nested(vec![delete_op("a", "")], vec![])], ..TxnRequest::default() };
+    let request = TxnRequest { failure: vec![delete_op("a", "")], ..TxnRequest::default() };
     assert!(!is_read_only(&request) && !is_serializable(&request));
+    let request = then(vec![nested(vec![range_op("a", true)], vec![])]);
+    assert!(!is_read_only(&request) && !is_serializable(&request));
+}
+
+#[test]
+fn what_is_nested_as_deep_as_allowed_can_be_read_from_the_log() {
+    let deep = |levels| {
+        let mut request = TxnRequest { success: vec![put_op("k")], ..Default::default() };
+        for _ in 0..levels {
+            request = TxnRequest { success: vec![nested(request.success, vec![])], ..Default::default() };
+        }
+        request
+    };
+    assert_eq!(txn(&deep(NESTED_MAX + 1), 128), Err(Invalid::TooManyOps));
+    assert_eq!(txn(&deep(NESTED_MAX), 128), Ok(()));
+    let command = raft::Command { op: Some(raft::command::Op::Txn(deep(NESTED_MAX))) };
+    let batch = raft::Batch { commands: vec![command] };
+    assert_eq!(raft::Batch::decode(&batch.encode_to_vec()[..]), Ok(batch));
 }

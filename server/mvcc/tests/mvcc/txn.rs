@@ -195,7 +195,7 @@ fn read_only_transactions_need_no_log() {
     member.put("k", "1");
     let request = TxnRequest {
         compare: vec![compare("k", "", EQUAL, value("1"))],
-        success: vec![range_op(get("k")), txn_op(then(vec![range_op(get("k"))]))],
+        success: vec![range_op(get("k")), range_op(get("none"))],
         failure: vec![],
     };
     let response = member.store.read_txn(&request).unwrap();

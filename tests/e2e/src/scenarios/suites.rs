@@ -121,6 +121,13 @@ pub fn kill_unsynced(lab: &Lab) -> anyhow::Result<u32> {
     Ok(1 + suite(lab, "crash", &environment(dir.as_str(), &seconds))?)
 }
 
+/// More than is allowed of everything.
+pub fn limits(lab: &Lab) -> anyhow::Result<u32> {
+    let server = Member::new(lab, "server")?.with("--max-concurrent-streams=200").start()?;
+    let pid = server.process.id().to_string();
+    suite(lab, "limits", &[("E2E_ENDPOINT", server.url()), ("E2E_PID", &pid)])
+}
+
 /// A store of 2 GiB and its snapshot.
 pub fn large(lab: &Lab) -> anyhow::Result<u32> {
     let server = Member::new(lab, "server")?.with("--quota-backend-bytes=8589934592").start()?;
@@ -157,13 +164,17 @@ fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<
 
 /// The failed tests with what they said, without the passed ones.
 fn excerpt(output: &str) -> String {
-    let said = |line: &&str| {
-        line.contains("_test.go:")
+    let mut said = false;
+    let keep = |line: &&str| {
+        // A message goes on in lines that are indented further than its first one.
+        said = line.contains("_test.go:")
             || line.contains("--- FAIL")
             || line.starts_with("panic")
             || line.contains("target.go:")
+            || (said && line.starts_with("        "));
+        said
     };
-    let lines: Vec<&str> = output.lines().filter(said).collect();
+    let lines: Vec<&str> = output.lines().filter(keep).collect();
     if lines.is_empty() {
         tail(output)
     } else {

@@ -2,135 +2,193 @@ package differential
 
 import (
 	"fmt"
+	"math/rand"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
+// generator makes a random sequence of requests; the same seed makes the same one.
+type generator struct {
+	*rand.Rand
+	leases    []int64
+	keepsKeys bool // the transaction being made deletes nothing
+}
+
+// sequence is n random steps, with what has to be the same after them.
+func sequence(seed int64, n int) (steps []fmt.Stringer) {
+	g := &generator{Rand: rand.New(rand.NewSource(seed))}
+	for len(steps) < n {
+		steps = append(steps, g.step()...)
+	}
+	for slot := range slots {
+		steps = append(steps, &watchers{slot: slot})
+	}
+	return append(steps, lowered(pb.AlarmType_NOSPACE), lowered(pb.AlarmType_CORRUPT), history{}, &pb.HashKVRequest{},
+		&pb.CompactionRequest{Revision: atHead, Physical: true}, &pb.HashKVRequest{})
+}
+
+func one(request fmt.Stringer) []fmt.Stringer { return []fmt.Stringer{request} }
+
+func (g *generator) step() []fmt.Stringer {
+	switch n := g.Intn(200); {
+	case n < 58:
+		return one(g.putRequest())
+	case n < 98:
+		return one(g.rangeRequest())
+	case n < 118:
+		return one(g.deleteRequest())
+	case n < 168:
+		return one(g.txnRequest(0))
+	case n < 184:
+		return one(g.leaseRequest())
+	case n < 186:
+		// What compaction takes away is compared before.
+		return []fmt.Stringer{history{}, &pb.CompactionRequest{Revision: g.anyRevision(1), Physical: g.oneIn(2)}}
+	case n < 192:
+		r := &pb.HashKVRequest{}
+		if g.oneIn(3) {
+			r.Revision = g.anyRevision(2)
+		}
+		return one(r)
+	case n < 194:
+		return one(g.watchers())
+	case n < 195:
+		return g.alarm()
+	case n < 196 && g.oneIn(10):
+		return one(&pb.DefragmentRequest{})
+	default:
+		return one(&pb.MemberListRequest{Linearizable: g.oneIn(2)})
+	}
+}
+
+func (g *generator) oneIn(n int) bool { return g.Intn(n) == 0 }
+
 // A small key space, so that requests meet.
-func (w *twins) key() []byte {
-	return []byte(fmt.Sprintf("%c%s", 'a'+rune(w.random.Intn(4)), strings.Repeat("x", w.random.Intn(6))))
+func (g *generator) key() []byte {
+	return []byte(fmt.Sprintf("%c%s", 'a'+rune(g.Intn(4)), strings.Repeat("x", g.Intn(6))))
 }
 
-func (w *twins) value() []byte {
-	return []byte(strings.Repeat(fmt.Sprint(w.random.Intn(10)), w.random.Intn(60)))
+func (g *generator) value() []byte {
+	return []byte(strings.Repeat(fmt.Sprint(g.Intn(10)), g.Intn(60)))
 }
 
-func (w *twins) bounds() (key, end []byte) {
-	switch w.random.Intn(10) {
+func (g *generator) bounds() (key, end []byte) {
+	switch g.Intn(10) {
 	case 0:
 		return []byte{0}, []byte{0}
 	case 1:
-		return w.key(), []byte{0}
+		return g.key(), []byte{0}
 	case 2, 3, 4:
-		return w.key(), w.key()
+		return g.key(), g.key()
 	default:
-		return w.key(), nil
+		return g.key(), nil
 	}
 }
 
-func (w *twins) oneIn(n int) bool { return w.random.Intn(n) == 0 }
-
-func (w *twins) someRevision() int64 {
-	return w.compacted + w.random.Int63n(w.revision-w.compacted+4) - 1
+// anyRevision is one that there is, or up to some too old or too new.
+func (g *generator) anyRevision(beyond int64) int64 {
+	switch g.Intn(4) {
+	case 0:
+		return atHead + g.Int63n(2*beyond+1) - beyond
+	case 1:
+		return atCompacted + g.Int63n(2*beyond+1) - beyond
+	default:
+		return between + g.Int63n(1001)
+	}
 }
 
-func (w *twins) someLease() int64 {
-	if len(w.leases) == 0 || w.oneIn(8) {
+func (g *generator) share() int64 { return share + g.Int63n(1001) }
+
+func (g *generator) someLease() int64 {
+	if len(g.leases) == 0 || g.oneIn(8) {
 		return 999
 	}
-	return w.leases[w.random.Intn(len(w.leases))]
+	return g.leases[g.Intn(len(g.leases))]
 }
 
-func (w *twins) putRequest() *pb.PutRequest {
-	r := &pb.PutRequest{Key: w.key(), Value: w.value(), PrevKv: w.oneIn(3)}
-	if w.oneIn(4) {
-		r.Lease = w.someLease()
+func (g *generator) putRequest() *pb.PutRequest {
+	r := &pb.PutRequest{Key: g.key(), Value: g.value(), PrevKv: g.oneIn(3)}
+	if g.oneIn(4) {
+		r.Lease = g.someLease()
 	}
-	if w.oneIn(10) {
+	if g.oneIn(10) {
 		r.IgnoreValue = true
-		if !w.oneIn(8) {
+		if !g.oneIn(8) {
 			r.Value = nil
 		}
 	}
-	if w.oneIn(10) {
+	if g.oneIn(10) {
 		r.IgnoreLease = true
-		if !w.oneIn(8) {
+		if !g.oneIn(8) {
 			r.Lease = 0
 		}
 	}
 	return r
 }
 
-func (w *twins) rangeRequest() *pb.RangeRequest {
-	r := &pb.RangeRequest{KeysOnly: w.oneIn(6), CountOnly: w.oneIn(8), Serializable: w.oneIn(4)}
-	r.Key, r.RangeEnd = w.bounds()
-	if w.oneIn(3) {
-		r.Limit = w.random.Int63n(6)
+func (g *generator) rangeRequest() *pb.RangeRequest {
+	r := &pb.RangeRequest{KeysOnly: g.oneIn(6), CountOnly: g.oneIn(8), Serializable: g.oneIn(4)}
+	r.Key, r.RangeEnd = g.bounds()
+	if g.oneIn(3) {
+		r.Limit = g.Int63n(6)
 	}
-	if w.oneIn(3) {
-		r.Revision = w.someRevision()
+	if g.oneIn(3) {
+		r.Revision = g.anyRevision(3)
 	}
-	if w.oneIn(4) {
-		r.SortOrder = pb.RangeRequest_SortOrder(w.random.Intn(4))
-		r.SortTarget = pb.RangeRequest_SortTarget(w.random.Intn(5))
+	if g.oneIn(4) {
+		r.SortOrder = pb.RangeRequest_SortOrder(g.Intn(4))
+		r.SortTarget = pb.RangeRequest_SortTarget(g.Intn(5))
 		if r.SortTarget != pb.RangeRequest_KEY {
-			r.Limit = 0
+			r.Limit = 0 // ties have no order, so that with a limit the keys differ
 		}
 	}
-	if w.oneIn(6) {
-		r.MinModRevision = w.random.Int63n(w.revision + 1)
-	}
-	if w.oneIn(6) {
-		r.MaxModRevision = w.random.Int63n(w.revision + 1)
-	}
-	if w.oneIn(6) {
-		r.MinCreateRevision = w.random.Int63n(w.revision + 1)
-	}
-	if w.oneIn(6) {
-		r.MaxCreateRevision = w.random.Int63n(w.revision + 1)
+	for _, filter := range []*int64{&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision} {
+		if g.oneIn(6) {
+			*filter = g.share()
+		}
 	}
 	return r
 }
 
-func (w *twins) deleteRequest() *pb.DeleteRangeRequest {
-	r := &pb.DeleteRangeRequest{PrevKv: w.oneIn(2)}
-	r.Key, r.RangeEnd = w.bounds()
-	if len(r.RangeEnd) == 1 && r.RangeEnd[0] == 0 && !w.oneIn(6) {
+func (g *generator) deleteRequest() *pb.DeleteRangeRequest {
+	r := &pb.DeleteRangeRequest{PrevKv: g.oneIn(2)}
+	r.Key, r.RangeEnd = g.bounds()
+	if len(r.RangeEnd) == 1 && r.RangeEnd[0] == 0 && !g.oneIn(6) {
 		r.RangeEnd = nil
 	}
 	return r
 }
 
-func (w *twins) compareRequest() *pb.Compare {
-	c := &pb.Compare{Result: pb.Compare_CompareResult(w.random.Intn(4))}
-	c.Key, c.RangeEnd = w.bounds()
-	switch w.random.Intn(5) {
+func (g *generator) compareRequest() *pb.Compare {
+	c := &pb.Compare{Result: pb.Compare_CompareResult(g.Intn(4))}
+	c.Key, c.RangeEnd = g.bounds()
+	switch g.Intn(5) {
 	case 0:
-		c.Target, c.TargetUnion = pb.Compare_VERSION, &pb.Compare_Version{Version: w.random.Int63n(4)}
+		c.Target, c.TargetUnion = pb.Compare_VERSION, &pb.Compare_Version{Version: g.Int63n(4)}
 	case 1:
-		c.Target, c.TargetUnion = pb.Compare_CREATE, &pb.Compare_CreateRevision{CreateRevision: w.random.Int63n(w.revision + 1)}
+		c.Target, c.TargetUnion = pb.Compare_CREATE, &pb.Compare_CreateRevision{CreateRevision: g.share()}
 	case 2:
-		c.Target, c.TargetUnion = pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: w.random.Int63n(w.revision + 1)}
+		c.Target, c.TargetUnion = pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: g.share()}
 	case 3:
-		c.Target, c.TargetUnion = pb.Compare_VALUE, &pb.Compare_Value{Value: w.value()}
+		c.Target, c.TargetUnion = pb.Compare_VALUE, &pb.Compare_Value{Value: g.value()}
 	default:
-		c.Target, c.TargetUnion = pb.Compare_LEASE, &pb.Compare_Lease{Lease: w.random.Int63n(3)}
+		c.Target, c.TargetUnion = pb.Compare_LEASE, &pb.Compare_Lease{Lease: g.Int63n(3)}
 	}
 	return c
 }
 
-func (w *twins) txnRequest(depth int) *pb.TxnRequest {
+func (g *generator) txnRequest(depth int) *pb.TxnRequest {
 	if depth == 0 {
-		w.keepsKeys = w.oneIn(3)
+		g.keepsKeys = g.oneIn(3)
 	}
 	r := &pb.TxnRequest{}
-	for i := w.random.Intn(3); i > 0; i-- {
-		r.Compare = append(r.Compare, w.compareRequest())
+	for i := g.Intn(3); i > 0; i-- {
+		r.Compare = append(r.Compare, g.compareRequest())
 	}
 	ops := func() (out []*pb.RequestOp) {
-		for i := w.random.Intn(4); i > 0; i-- {
-			out = append(out, w.op(depth))
+		for i := g.Intn(4); i > 0; i-- {
+			out = append(out, g.op(depth))
 		}
 		return out
 	}
@@ -138,23 +196,87 @@ func (w *twins) txnRequest(depth int) *pb.TxnRequest {
 	return r
 }
 
-func (w *twins) op(depth int) *pb.RequestOp {
-	switch n := w.random.Intn(10); {
+func (g *generator) op(depth int) *pb.RequestOp {
+	switch n := g.Intn(10); {
 	case n < 4:
-		r := w.putRequest()
-		if !w.keepsKeys { // etcd 3.6 checks ignore_* on the state before the transaction, and panics when a delete in it took the key
+		r := g.putRequest()
+		if !g.keepsKeys { // etcd 3.6 checks ignore_* on the state before the transaction, and panics when a delete in it took the key
 			r.IgnoreValue, r.IgnoreLease = false, false
 		}
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: r}}
+		return opOf(r)
 	case n < 6:
-		r := w.rangeRequest()
+		r := g.rangeRequest()
 		r.SortTarget = pb.RangeRequest_KEY // ties of other targets have no order
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
-	case !w.keepsKeys && (n < 8 || depth == 2):
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: w.deleteRequest()}}
+		return opOf(r)
+	case !g.keepsKeys && (n < 8 || depth == 2):
+		return opOf(g.deleteRequest())
 	case depth == 2:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: w.key()}}}
+		return opOf(&pb.RangeRequest{Key: g.key()})
 	default:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: w.txnRequest(depth + 1)}}
+		return opOf(g.txnRequest(depth + 1))
 	}
+}
+
+func (g *generator) leaseRequest() fmt.Stringer {
+	switch n := g.Intn(12); {
+	case n < 5:
+		r := &pb.LeaseGrantRequest{ID: g.Int63n(40) + 1, TTL: 3600}
+		g.leases = append(g.leases, r.ID)
+		return r
+	case n < 7:
+		return &pb.LeaseRevokeRequest{ID: g.someLease()}
+	case n < 8:
+		return &pb.LeaseKeepAliveRequest{ID: g.someLease()}
+	case n < 9:
+		return &pb.LeaseLeasesRequest{}
+	default:
+		return &pb.LeaseTimeToLiveRequest{ID: g.someLease(), Keys: g.oneIn(2)}
+	}
+}
+
+func lowered(alarm pb.AlarmType) *pb.AlarmRequest {
+	return &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: alarm, MemberID: 5}
+}
+
+// alarm raises one for some requests, the last of which asks what is raised.
+func (g *generator) alarm() []fmt.Stringer {
+	kind := pb.AlarmType(1 + g.Intn(2))
+	steps := one(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: kind, MemberID: 5})
+	for i := g.Intn(8); i > 0; i-- {
+		switch g.Intn(4) {
+		case 0:
+			steps = append(steps, g.putRequest())
+		case 1:
+			steps = append(steps, g.txnRequest(0))
+		case 2:
+			steps = append(steps, g.leaseRequest())
+		default:
+			steps = append(steps, g.deleteRequest(), g.rangeRequest())
+		}
+	}
+	return append(steps, &pb.AlarmRequest{Alarm: pb.AlarmType(g.Intn(3))}, lowered(kind))
+}
+
+// slots is how many streams of random watchers there may be at a time.
+const slots = 3
+
+func (g *generator) watchers() *watchers {
+	w := &watchers{slot: g.Intn(slots)}
+	for i := g.Intn(6); i > 0; i-- {
+		c := &pb.WatchCreateRequest{PrevKv: g.oneIn(2), Fragment: g.oneIn(3)}
+		c.Key, c.RangeEnd = g.bounds()
+		switch g.Intn(6) {
+		case 0, 1:
+			c.StartRevision = atHead + 1 + g.Int63n(3)
+		case 2, 3, 4:
+			c.StartRevision = between + g.Int63n(1001)
+		}
+		for _, filter := range []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE} {
+			if g.oneIn(5) {
+				c.Filters = append(c.Filters, filter)
+			}
+		}
+		w.Creates = append(w.Creates, c)
+	}
+	return w
 }
