@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
 /// Smaller answers are not counted: what they can hold is bounded by the number of streams.
-const LARGE_BYTES: u64 = 1 << 20;
+pub const LARGE_BYTES: u64 = 1 << 20;
 /// Unit of the room.
 const PERMIT_BYTES: u64 = 64 << 10;
 

@@ -37,6 +37,7 @@ use crate::maintenance::MaintenanceService;
 use crate::method::Kind;
 use crate::method::Method;
 use crate::metrics::Metrics;
+use crate::range::RangeService;
 use crate::status;
 use crate::status::Status;
 use crate::watch::WatchService;
@@ -50,6 +51,7 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub http: HttpService,
     pub kv: KvServer<KvService>,
+    pub range: RangeService,
     pub watch: WatchService,
     pub lease: LeaseServer<LeaseService>,
     pub cluster: ClusterServer<ClusterService>,
@@ -129,7 +131,8 @@ impl Api {
 
     async fn route(&self, method: Method, request: Request<RequestBody<Incoming>>) -> Response<tonic::body::Body> {
         let answered = match method {
-            Method::Range | Method::Put | Method::Txn | Method::DeleteRange | Method::RangeStream | Method::Compact => {
+            Method::Range => Ok(self.range.call(request).await),
+            Method::Put | Method::Txn | Method::DeleteRange | Method::RangeStream | Method::Compact => {
                 self.kv.clone().call(request).await
             }
             Method::Watch => Ok(self.watch.call(request).await),

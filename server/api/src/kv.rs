@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use futures_util::stream;
 use garboard_mvcc as mvcc;
+use garboard_mvcc::RangeRows;
 use garboard_mvcc::Store;
 use garboard_mvcc::validate;
 use garboard_node::Node;
@@ -18,11 +19,14 @@ use garboard_proto::etcdserverpb::request_op;
 use garboard_proto::raft::Command;
 use garboard_proto::raft::command::Op;
 use garboard_runtime::spawn;
+use prost::Message as _;
 use tonic::Request;
 use tonic::Response;
 
+use crate::answers;
 use crate::answers::Place;
 use crate::answers::Room;
+use crate::range::RangeAnswer;
 use crate::status;
 use crate::status::Status;
 
@@ -62,19 +66,48 @@ impl KvService {
             Some(request_op::Request::RequestRange(range)) => Some(range),
             _ => None,
         });
-        let expected = ranges.map(|range| self.node.expected_bytes(range)).sum();
-        self.read(expected, move |store| store.read_txn(&request)).await
+        let mut expected = 0;
+        for range in ranges {
+            expected += self.expect(range).await?;
+        }
+        self.read(expected, move |store| store.read_txn(&request), pb::TxnResponse::encoded_len).await
+    }
+
+    /// About how many bytes the answer to a range will have; looked at more closely when it may be many.
+    async fn expect(&self, range: &pb::RangeRequest) -> Result<u64, Status> {
+        let most = self.node.expected_bytes(range);
+        if most < answers::LARGE_BYTES {
+            return Ok(most);
+        }
+        let keys = self.node.store().expected_keys(range);
+        let sampled = range.clone();
+        let average = blocking(self.node.store(), move |store| store.average_row_bytes(&sampled)).await?;
+        Ok(keys.saturating_mul(average))
+    }
+
+    /// Range, its answer not yet encoded.
+    pub async fn read_range(&self, request: pb::RangeRequest) -> Result<Response<RangeAnswer>, Status> {
+        validate::range(&request)?;
+        self.linearize(request.serializable).await?;
+        let read = if request.range_end.is_empty() || is_count_of_now(&request) {
+            Response::new(self.node.store().range_rows(&request)?)
+        } else {
+            let len = |rows: &RangeRows| rows.encoded_len(&pb::ResponseHeader::default());
+            self.read(self.expect(&request).await?, move |store| store.range_rows(&request), len).await?
+        };
+        Ok(read.map(|rows| RangeAnswer { header: self.node.header(rows.revision), rows }))
     }
 
     /// Runs a read that may take long where nothing waits behind it, and one with a large answer when there is room for that.
-    async fn read<T: prost::Message + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
         expected_bytes: u64,
         read: impl FnOnce(&Arc<Store>) -> Result<T, mvcc::Error> + Send + 'static,
+        len: impl FnOnce(&T) -> usize,
     ) -> Result<Response<T>, Status> {
         let permit = self.room.enter(expected_bytes).await;
         let answer = blocking(self.node.store(), read).await?;
-        let place = permit.map(|permit| Place::settle(permit, answer.encoded_len() as u64));
+        let place = permit.map(|permit| Place::settle(permit, len(&answer) as u64));
         let mut response = Response::new(answer);
         if let Some(place) = place {
             response.extensions_mut().insert(place);
@@ -112,17 +145,12 @@ fn unexpected() -> Status {
 
 #[tonic::async_trait]
 impl Kv for KvService {
+    /// Calls come to [`KvService::read_range`] by [`crate::range`]; this is the same for who wants the message.
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, tonic::Status> {
-        let request = request.into_inner();
-        validate::range(&request).map_err(Status::from)?;
-        self.linearize(request.serializable).await?;
-        let mut answer = if request.range_end.is_empty() || is_count_of_now(&request) {
-            Response::new(self.node.store().range(&request).map_err(Status::from)?)
-        } else {
-            self.read(self.node.expected_bytes(&request), move |store| store.range(&request)).await?
-        };
-        self.fill(&mut answer.get_mut().header);
-        Ok(answer)
+        let RangeAnswer { rows, header } = self.read_range(request.into_inner()).await?.into_inner();
+        let mut answer = rows.into_response().map_err(Status::from)?;
+        answer.header = Some(header);
+        Ok(Response::new(answer))
     }
 
     type RangeStreamStream = RangeStreamAnswer;

@@ -21,6 +21,7 @@ mod listen;
 mod maintenance;
 mod method;
 mod metrics;
+mod range;
 mod serve;
 pub mod status;
 mod tls;

@@ -33,6 +33,7 @@ use crate::listen::url::ListenUrl;
 use crate::listen::workers::Workers;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
+use crate::range::RangeService;
 use crate::tls::TlsError;
 use crate::tls::reload::Reloader;
 use crate::version;
@@ -104,12 +105,13 @@ fn assemble(
     } else {
         config.watch_progress_interval.max(PROGRESS_INTERVAL_MIN)
     };
-    let kv =
-        KvService { node: node.clone(), txn_ops_max: config.txn_ops_max, room: Room::new(config.answers_bytes_max) };
+    let room = Room::new(config.answers_bytes_max);
+    let kv = Arc::new(KvService { node: node.clone(), txn_ops_max: config.txn_ops_max, room });
     Api {
         http: HttpService { node: node.clone(), registry, metrics: Arc::clone(&metrics), cors: config.cors.clone() },
         metrics,
-        kv: KvServer::new(kv).max_decoding_message_size(message_bytes_max),
+        range: RangeService { kv: Arc::clone(&kv), message_bytes_max },
+        kv: KvServer::from_arc(kv).max_decoding_message_size(message_bytes_max),
         watch: WatchService { node: node.clone(), progress_interval, message_bytes_max },
         lease: LeaseServer::new(LeaseService { node: node.clone() }),
         cluster: ClusterServer::new(ClusterService { node: node.clone() }),

@@ -5,10 +5,10 @@
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use garboard_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use garboard_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
-use garboard_proto::mvccpb::KeyValue;
+use prost::Message as _;
 
 use crate::counters::add;
 use crate::error::Error;
@@ -23,6 +23,9 @@ mod stream;
 
 /// Enough for the borders of any range.
 const ROWS_LOOKED_AT: usize = 1000;
+
+/// Rows that stand for all of a large range.
+const SAMPLED_ROWS: usize = 32;
 
 /// A header with the revision only; `garboard-api` fills in the rest.
 pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
@@ -50,6 +53,25 @@ impl Store {
         range(&self.view(), request, Total::Counted)
     }
 
+    /// As [`Store::range`], with the keys as they are stored.
+    pub fn range_rows(&self, request: &RangeRequest) -> Result<RangeRows, Error> {
+        rows(&self.view(), request, Total::Counted)
+    }
+
+    /// About how many bytes a row of the range has, by its first ones; 0 for an empty range.
+    pub fn average_row_bytes(&self, request: &RangeRequest) -> Result<u64, Error> {
+        let view = self.view();
+        let at = view.resolve(request.revision)?;
+        let mut revisions = Vec::with_capacity(SAMPLED_ROWS);
+        view.visit(KeyRange::new(&request.key, &request.range_end), at, &mut |_, version| {
+            revisions.push(version.revision);
+            if revisions.len() < SAMPLED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        let rows = view.rows(&revisions)?;
+        let bytes: usize = rows.iter().map(Bytes::len).sum();
+        Ok(bytes.div_ceil(rows.len().max(1)) as u64)
+    }
+
     /// How many keys the answer to a range would have rows of, at most, and without looking long: a range at
     /// an older revision is taken as it is now.
     pub fn expected_keys(&self, request: &RangeRequest) -> u64 {
@@ -72,13 +94,67 @@ pub(crate) enum Total {
     Skipped,
 }
 
+/// The answer to a range with its keys as they are stored, marshalled `KeyValue`s: what a client gets is a copy of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeRows {
+    /// The store's revision.
+    pub revision: i64,
+    pub rows: Vec<Bytes>,
+    pub more: bool,
+    pub count: i64,
+}
+
+const TAG_HEADER: u8 = 0x0a;
+const TAG_KVS: u8 = 0x12;
+const TAG_MORE: u8 = 0x18;
+const TAG_COUNT: u8 = 0x20;
+
+impl RangeRows {
+    /// Bytes of the `RangeResponse` with this header.
+    pub fn encoded_len(&self, header: &ResponseHeader) -> usize {
+        let message = |len: usize| 1 + row::varint_len(len as u64) + len;
+        let kvs: usize = self.rows.iter().map(|row| message(row.len())).sum();
+        let count = if self.count == 0 { 0 } else { 1 + row::varint_len(self.count as u64) };
+        message(header.encoded_len()) + kvs + 2 * usize::from(self.more) + count
+    }
+
+    /// Writes the `RangeResponse`.
+    pub fn encode(&self, header: &ResponseHeader, out: &mut impl BufMut) {
+        out.put_u8(TAG_HEADER);
+        row::put_varint(out, header.encoded_len() as u64);
+        header.encode_raw(out);
+        for row in &self.rows {
+            out.put_u8(TAG_KVS);
+            row::put_varint(out, row.len() as u64);
+            out.put_slice(row);
+        }
+        if self.more {
+            out.put_slice(&[TAG_MORE, 1]);
+        }
+        if self.count != 0 {
+            out.put_u8(TAG_COUNT);
+            row::put_varint(out, self.count as u64);
+        }
+    }
+
+    /// The message, its keys and values slices of the rows.
+    pub fn into_response(self) -> Result<RangeResponse, Error> {
+        let kvs = self.rows.iter().map(row::key_value).collect::<Result<_, _>>()?;
+        Ok(RangeResponse { header: header(self.revision), kvs, more: self.more, count: self.count })
+    }
+}
+
 pub(crate) fn range(view: &View<'_>, request: &RangeRequest, total: Total) -> Result<RangeResponse, Error> {
+    rows(view, request, total)?.into_response()
+}
+
+fn rows(view: &View<'_>, request: &RangeRequest, total: Total) -> Result<RangeRows, Error> {
     add(&view.store.tally.ranges, 1);
     let at = view.resolve(request.revision)?;
     let (mut hits, count) = collect(view, request, at, total);
-    let mut response = RangeResponse { header: header(view.current), kvs: Vec::new(), more: false, count };
+    let mut answer = RangeRows { revision: view.current, rows: Vec::new(), more: false, count };
     if request.count_only {
-        return Ok(response);
+        return Ok(answer);
     }
     if has_revision_filters(request) {
         hits.retain(|hit| passes_filters(request, hit));
@@ -87,24 +163,20 @@ pub(crate) fn range(view: &View<'_>, request: &RangeRequest, total: Total) -> Re
     let by_value = request.sort_target == SortTarget::Value as i32;
     if !by_value {
         sort(request, &mut hits, |a, b| compare_by_index(request.sort_target, a, b));
-        response.more = apply_limit(request, &mut hits);
+        answer.more = apply_limit(request, &mut hits);
     }
     let revisions: Vec<Revision> = hits.iter().map(|hit| hit.revision).collect();
-    let mut rows = view.rows(&revisions)?;
+    answer.rows = view.rows(&revisions)?;
     if by_value {
-        sort_by_value(request, &mut rows)?;
-        response.more = apply_limit(request, &mut rows);
+        sort_by_value(request, &mut answer.rows)?;
+        answer.more = apply_limit(request, &mut answer.rows);
     }
-    response.kvs = rows.iter().map(|row| answer(row, request.keys_only)).collect::<Result<_, Error>>()?;
-    Ok(response)
-}
-
-fn answer(row: &Bytes, keys_only: bool) -> Result<KeyValue, Error> {
-    let mut kv = row::key_value(row)?;
-    if keys_only {
-        kv.value = Bytes::new();
+    if request.keys_only {
+        for row in &mut answer.rows {
+            *row = RowView { value: &[], ..RowView::parse(row)? }.encode();
+        }
     }
-    Ok(kv)
+    Ok(answer)
 }
 
 /// The keys of the range at `at`, and how many there are regardless of limit and filters.

@@ -29,7 +29,7 @@ pub struct RowView<'a> {
     pub lease: i64,
 }
 
-fn varint_len(value: u64) -> usize {
+pub(crate) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
@@ -41,7 +41,7 @@ fn int_field_len(value: i64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value as u64) }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);
         value >>= 7;

@@ -32,9 +32,6 @@ use crate::propose::Proposer;
 use crate::read::ReadIndex;
 use crate::space::DiskSpace;
 
-/// What a key without its value is taken for.
-const KEYS_ONLY_BYTES: u64 = 256;
-
 /// Who leads, as this member knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leadership {
@@ -154,17 +151,12 @@ impl Node {
         &self.0.store
     }
 
-    /// About how many bytes the answer to a range has: its keys by the average of the database, history counted in.
+    /// The most bytes that the answer to a range is likely to have: its keys by the average of the database, history counted in.
     pub fn expected_bytes(&self, request: &pb::RangeRequest) -> u64 {
         let store = self.store();
         let keys = store.expected_keys(request);
-        if keys == 0 {
-            return 0;
-        }
         let stored = self.0.backend.size().in_use_bytes + u64::try_from(store.pending_bytes()).unwrap_or(u64::MAX);
-        let average = stored / u64::try_from(store.keys().max(1)).unwrap_or(u64::MAX);
-        let average = if request.keys_only { average.min(KEYS_ONLY_BYTES) } else { average };
-        keys.saturating_mul(average)
+        keys.saturating_mul(stored / u64::try_from(store.keys().max(1)).unwrap_or(u64::MAX))
     }
 
     /// A response header.

@@ -115,7 +115,8 @@ fn rows_are_read_from_overlay_cache_and_backend_alike() {
     member.put("k", "old");
     member.put("k", "new");
     let old = || garboard_proto::etcdserverpb::RangeRequest { revision: 2, ..get("k") };
-    let read = |member: &Member| (member.range(old()).unwrap().kvs, member.range(get("k")).unwrap().kvs);
+    let range = |member: &Member, request| member.store.range(&request).unwrap().kvs;
+    let read = |member: &Member| (range(member, old()), range(member, get("k")));
     let expected = read(&member);
     assert_eq!(member.store.counters().overlay_hits, 2);
     member.flush();

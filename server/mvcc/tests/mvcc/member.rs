@@ -12,6 +12,7 @@ use garboard_proto::etcdserverpb::{
 };
 use garboard_proto::raft::Command;
 use garboard_proto::raft::command::Op;
+use prost::Message as _;
 
 pub struct Member {
     pub backend: Arc<MemoryBackend>,
@@ -121,7 +122,15 @@ impl Member {
     }
 
     pub fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
-        self.store.range(&request)
+        let answer = self.store.range(&request)?;
+        // What goes to a client is written from the rows: it must read as the same.
+        let rows = self.store.range_rows(&request)?;
+        let header = answer.header.unwrap_or_default();
+        let mut bytes = Vec::new();
+        rows.encode(&header, &mut bytes);
+        assert_eq!(bytes.len(), rows.encoded_len(&header));
+        assert_eq!(RangeResponse::decode(&bytes[..]).as_ref(), Ok(&answer));
+        Ok(answer)
     }
 
     /// Keys and values that exist now.
