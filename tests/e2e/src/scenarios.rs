@@ -48,6 +48,7 @@ pub fn all() -> Vec<Scenario> {
             tls::tls,
         ),
         scenario("flags", "flags, environment, config file, version, signals", Cluster, false, config::flags),
+        scenario("logs", "the lines that people and tools look for", Cluster, false, config::logs),
         scenario("listen", "port 0, unix sockets, several client URLs, wal-dir", Cluster, false, config::listen),
         scenario("auto-compaction", "by revision and by period", Cluster, false, config::auto_compaction),
         scenario("health", "/health /livez /readyz /version", Cluster, false, health::health),

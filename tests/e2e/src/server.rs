@@ -60,6 +60,11 @@ impl Member {
         })
     }
 
+    /// Where its first start logs to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     pub fn with(mut self, arg: impl Into<String>) -> Self {
         self.extra.push(arg.into());
         self

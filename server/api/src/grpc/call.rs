@@ -87,13 +87,13 @@ impl Drop for Call {
 
 #[cold]
 fn warn_slow(call: &Call, elapsed: Duration) {
+    // etcd's words, without the request: keys and values are no matter of the log.
     tracing::warn!(
-        service = call.method.service(),
-        method = call.method.name(),
-        code = code_name(call.code),
+        "time spent" = ?elapsed,
         remote = call.peer.remote(),
-        took_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        "slow request"
+        "response type" = %format_args!("/{}/{}", call.method.service(), call.method.name()),
+        code = code_name(call.code),
+        "request stats"
     );
 }
 

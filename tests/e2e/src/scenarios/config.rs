@@ -48,6 +48,48 @@ pub fn flags(lab: &Lab) -> anyhow::Result<u32> {
     Ok(12)
 }
 
+/// The lines that people and tools look for, each a JSON object.
+pub fn logs(lab: &Lab) -> anyhow::Result<u32> {
+    let member =
+        Member::new(lab, "server")?.with("--warning-unary-request-duration=1ns").with("--warning-apply-duration=1ns");
+    let server = member.start()?;
+    let ctl = Etcdctl::new(lab, server.url());
+    ctl.ok(&["put", "k", "v"])?;
+    ctl.ok(&["compact", "2", "--physical"])?;
+    ctl.ok(&["defrag"])?;
+    ctl.ok(&["snapshot", "save", &lab.path("saved.db").display().to_string()])?;
+    let log = server.member.log().to_owned();
+    server.terminate()?;
+    let lines: Vec<Value> = std::fs::read_to_string(log)?
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
+        .collect::<anyhow::Result<_>>()?;
+    for line in &lines {
+        let whole = ["level", "ts", "caller", "msg"].iter().all(|key| line[key].is_string());
+        ensure!(whole, "level, ts, caller or msg is missing: {line}");
+    }
+    let wanted = [
+        ("info", "elected leader"),
+        ("info", "ready to serve client requests"),
+        ("info", "serving client traffic insecurely; this is strongly discouraged!"),
+        ("warn", "request stats"),
+        ("warn", "apply request took too long"),
+        ("info", "finished scheduled compaction"),
+        ("info", "starting defragment"),
+        ("info", "finished defragment"),
+        ("info", "sending database snapshot to client"),
+        ("info", "successfully sent database snapshot to client"),
+        ("info", "received signal; shutting down"),
+        ("info", "closing etcd server"),
+        ("info", "closed etcd server"),
+    ];
+    for (level, text) in wanted {
+        let said = |line: &Value| line["level"] == level && line["msg"].as_str().is_some_and(|msg| msg.contains(text));
+        ensure!(lines.iter().any(said), "no line of level {level} says {text:?}");
+    }
+    Ok(u32::try_from(wanted.len())?)
+}
+
 fn environment(lab: &Lab) -> anyhow::Result<()> {
     let url = format!("http://127.0.0.1:{}", free_port()?);
     let command = |peer: &str| {
