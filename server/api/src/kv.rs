@@ -70,7 +70,14 @@ impl KvService {
         for range in ranges {
             expected += self.expect(range).await?;
         }
-        self.read(expected, move |store| store.read_txn(&request), pb::TxnResponse::encoded_len).await
+        let len = pb::TxnResponse::encoded_len;
+        let (answer, place) = self.read(expected, move |store| store.read_txn(&request), len).await?;
+        let mut response = Response::new(answer);
+        if let Some(place) = place {
+            // The body of the answer looks for it.
+            response.extensions_mut().insert(place);
+        }
+        Ok(response)
     }
 
     /// About how many bytes the answer to a range will have; looked at more closely when it may be many.
@@ -86,16 +93,16 @@ impl KvService {
     }
 
     /// Range, its answer not yet encoded.
-    pub async fn read_range(&self, request: pb::RangeRequest) -> Result<Response<RangeAnswer>, Status> {
+    pub async fn read_range(&self, request: pb::RangeRequest) -> Result<RangeAnswer, Status> {
         validate::range(&request)?;
         self.linearize(request.serializable).await?;
-        let read = if request.range_end.is_empty() || is_count_of_now(&request) {
-            Response::new(self.node.store().range_rows(&request)?)
+        let (rows, place) = if request.range_end.is_empty() || is_count_of_now(&request) {
+            (self.node.store().range_rows(&request)?, None)
         } else {
             let len = |rows: &RangeRows| rows.encoded_len(&pb::ResponseHeader::default());
             self.read(self.expect(&request).await?, move |store| store.range_rows(&request), len).await?
         };
-        Ok(read.map(|rows| RangeAnswer { header: self.node.header(rows.revision), rows }))
+        Ok(RangeAnswer { header: self.node.header(rows.revision), rows, place })
     }
 
     /// Runs a read that may take long where nothing waits behind it, and one with a large answer when there is room for that.
@@ -104,15 +111,11 @@ impl KvService {
         expected_bytes: u64,
         read: impl FnOnce(&Arc<Store>) -> Result<T, mvcc::Error> + Send + 'static,
         len: impl FnOnce(&T) -> usize,
-    ) -> Result<Response<T>, Status> {
+    ) -> Result<(T, Option<Place>), Status> {
         let permit = self.room.enter(expected_bytes).await;
         let answer = blocking(self.node.store(), read).await?;
         let place = permit.map(|permit| Place::settle(permit, len(&answer) as u64));
-        let mut response = Response::new(answer);
-        if let Some(place) = place {
-            response.extensions_mut().insert(place);
-        }
-        Ok(response)
+        Ok((answer, place))
     }
 }
 
@@ -147,7 +150,7 @@ fn unexpected() -> Status {
 impl Kv for KvService {
     /// Calls come to [`KvService::read_range`] by [`crate::range`]; this is the same for who wants the message.
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, tonic::Status> {
-        let RangeAnswer { rows, header } = self.read_range(request.into_inner()).await?.into_inner();
+        let RangeAnswer { rows, header, place: _place } = self.read_range(request.into_inner()).await?;
         let mut answer = rows.into_response().map_err(Status::from)?;
         answer.header = Some(header);
         Ok(Response::new(answer))

@@ -1,29 +1,36 @@
-//! Range, which is most of what a store is asked: its answers are copied from the rows as they are stored, not built of messages.
+//! Range, which is most of what a store is asked. Its answers are not built of messages: they are copied from the rows as these are stored, piece
+//! by piece as the client takes them, so that a large one is in memory once.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use garboard_mvcc::RangePieces;
 use garboard_mvcc::RangeRows;
 use garboard_proto::etcdserverpb as pb;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http_body::Frame;
 use prost::Message as _;
-use tonic::Request;
-use tonic::Response;
-use tonic::codec::Codec;
 use tonic::codec::DecodeBuf;
 use tonic::codec::Decoder;
-use tonic::codec::EncodeBuf;
-use tonic::codec::Encoder;
-use tonic::codegen::Service;
+use tonic::codec::Streaming;
 
+use crate::answers::Place;
 use crate::kv::KvService;
 
-/// One `RangeResponse`, not yet encoded.
+/// As in etcd.
+const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// One answer, not yet encoded.
 pub struct RangeAnswer {
     pub rows: RangeRows,
     pub header: pb::ResponseHeader,
+    /// Of a large one.
+    pub place: Option<Place>,
 }
 
 /// KV.Range, as etcd serves it.
@@ -40,59 +47,56 @@ impl RangeService {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let mut grpc = tonic::server::Grpc::new(RangeCodec).max_decoding_message_size(self.message_bytes_max);
-        grpc.unary(Open(Arc::clone(&self.kv)), request).await
+        match self.answer(request).await {
+            Ok(answer) => {
+                let mut response = http::Response::new(tonic::body::Body::new(RangeBody::new(answer)));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                response
+            }
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn answer<B>(&self, request: http::Request<B>) -> Result<RangeAnswer, tonic::Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        refuse_compressed(request.headers())?;
+        let mut requests =
+            Streaming::new_request(RangeRequests, request.into_body(), None, Some(self.message_bytes_max));
+        let missing = || tonic::Status::internal("Missing request message.");
+        let request = requests.message().await?.ok_or_else(missing)?;
+        // Read to its end, as the trailers are part of the request.
+        requests.trailers().await?;
+        let answer = self.kv.read_range(request).await?;
+        let len = answer.rows.encoded_len(&answer.header);
+        if len > MESSAGE_BYTES_MAX {
+            let text = format!("trying to send message larger than max ({len} vs. {MESSAGE_BYTES_MAX})");
+            return Err(tonic::Status::resource_exhausted(text));
+        }
+        Ok(answer)
     }
 }
 
-struct Open(Arc<KvService>);
-
-impl Service<Request<pb::RangeRequest>> for Open {
-    type Response = Response<RangeAnswer>;
-    type Error = tonic::Status;
-    type Future = BoxFuture<'static, Result<Response<RangeAnswer>, tonic::Status>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tonic::Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<pb::RangeRequest>) -> Self::Future {
-        let kv = Arc::clone(&self.0);
-        Box::pin(async move { Ok(kv.read_range(request.into_inner()).await?) })
+/// No compression is taken, here as in the other services.
+fn refuse_compressed(headers: &HeaderMap) -> Result<(), tonic::Status> {
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(()),
+        Some(encoding) => {
+            let encoding = encoding.escape_ascii();
+            let mut status =
+                tonic::Status::unimplemented(format!("Content is compressed with `{encoding}` which isn't supported"));
+            let identity = tonic::metadata::MetadataValue::from_static("identity");
+            status.metadata_mut().insert("grpc-accept-encoding", identity);
+            Err(status)
+        }
     }
 }
 
-/// Requests by prost, answers as they lie in the store.
-#[derive(Clone, Copy)]
-struct RangeCodec;
+struct RangeRequests;
 
-impl Codec for RangeCodec {
-    type Encode = RangeAnswer;
-    type Decode = pb::RangeRequest;
-    type Encoder = RangeCodec;
-    type Decoder = RangeCodec;
-
-    fn encoder(&mut self) -> RangeCodec {
-        *self
-    }
-
-    fn decoder(&mut self) -> RangeCodec {
-        *self
-    }
-}
-
-impl Encoder for RangeCodec {
-    type Item = RangeAnswer;
-    type Error = tonic::Status;
-
-    fn encode(&mut self, answer: RangeAnswer, buffer: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        buffer.reserve(answer.rows.encoded_len(&answer.header));
-        answer.rows.encode(&answer.header, buffer);
-        Ok(())
-    }
-}
-
-impl Decoder for RangeCodec {
+impl Decoder for RangeRequests {
     type Item = pb::RangeRequest;
     type Error = tonic::Status;
 
@@ -101,5 +105,37 @@ impl Decoder for RangeCodec {
         request
             .map(Some)
             .map_err(|error| tonic::Status::internal(format!("grpc: error unmarshalling request: {error}")))
+    }
+}
+
+/// The pieces, then the trailers.
+struct RangeBody {
+    pieces: Option<RangePieces>,
+    _place: Option<Place>,
+}
+
+impl RangeBody {
+    fn new(answer: RangeAnswer) -> Self {
+        // A message without compression, and its length, which is below MESSAGE_BYTES_MAX.
+        let mut lead = [0; 5];
+        let len = answer.rows.encoded_len(&answer.header);
+        lead[1..].copy_from_slice(&(len as u32).to_be_bytes());
+        Self { pieces: Some(answer.rows.pieces(&answer.header, &lead)), _place: answer.place }
+    }
+}
+
+impl http_body::Body for RangeBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
+        if let Some(piece) = pieces.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.pieces = None;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }

@@ -34,7 +34,7 @@ pub use counters::Counters;
 pub use error::Error;
 pub use hash::HashKv;
 pub use lease::{LEASE_TTL_MAX_S, LeaseView};
-pub use range::{RangeRows, RangeStream};
+pub use range::{RangePieces, RangeRows, RangeStream};
 pub use revision::{Revision, RowKey};
 pub use row::{MalformedRow, RowView};
 pub use store::{Store, StoreOptions};

@@ -4,8 +4,9 @@
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
+use std::vec;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use garboard_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use garboard_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use prost::Message as _;
@@ -24,6 +25,9 @@ mod stream;
 /// Enough for the borders of any range.
 const ROWS_LOOKED_AT: usize = 1000;
 
+/// About the size of a piece, and rows that are not worth being copied into one.
+const PIECE_BYTES: usize = 64 << 10;
+const COPIED_ROW_BYTES: usize = 16 << 10;
 /// Rows that stand for all of a large range.
 const SAMPLED_ROWS: usize = 32;
 
@@ -118,22 +122,20 @@ impl RangeRows {
         message(header.encoded_len()) + kvs + 2 * usize::from(self.more) + count
     }
 
-    /// Writes the `RangeResponse`.
-    pub fn encode(&self, header: &ResponseHeader, out: &mut impl BufMut) {
-        out.put_u8(TAG_HEADER);
-        row::put_varint(out, header.encoded_len() as u64);
-        header.encode_raw(out);
-        for row in &self.rows {
-            out.put_u8(TAG_KVS);
-            row::put_varint(out, row.len() as u64);
-            out.put_slice(row);
-        }
-        if self.more {
-            out.put_slice(&[TAG_MORE, 1]);
-        }
-        if self.count != 0 {
-            out.put_u8(TAG_COUNT);
-            row::put_varint(out, self.count as u64);
+    /// The `RangeResponse` in pieces, behind `lead`; made one by one as they are asked for.
+    pub fn pieces(self, header: &ResponseHeader, lead: &[u8]) -> RangePieces {
+        let mut head = BytesMut::with_capacity(lead.len() + self.encoded_len(header).min(PIECE_BYTES));
+        head.put_slice(lead);
+        head.put_u8(TAG_HEADER);
+        row::put_varint(&mut head, header.encoded_len() as u64);
+        header.encode_raw(&mut head);
+        RangePieces {
+            gathered: head,
+            whole: None,
+            rows: self.rows.into_iter(),
+            more: self.more,
+            count: self.count,
+            ended: false,
         }
     }
 
@@ -141,6 +143,54 @@ impl RangeRows {
     pub fn into_response(self) -> Result<RangeResponse, Error> {
         let kvs = self.rows.iter().map(row::key_value).collect::<Result<_, _>>()?;
         Ok(RangeResponse { header: header(self.revision), kvs, more: self.more, count: self.count })
+    }
+}
+
+/// See [`RangeRows::pieces`].
+pub struct RangePieces {
+    gathered: BytesMut,
+    /// A row that follows what was gathered as it is.
+    whole: Option<Bytes>,
+    rows: vec::IntoIter<Bytes>,
+    more: bool,
+    count: i64,
+    ended: bool,
+}
+
+impl Iterator for RangePieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.gathered.is_empty()
+            && let Some(row) = self.whole.take()
+        {
+            return Some(row);
+        }
+        while self.whole.is_none() && self.gathered.len() < PIECE_BYTES {
+            let Some(row) = self.rows.next() else { break };
+            if self.gathered.capacity() == 0 {
+                self.gathered.reserve(PIECE_BYTES);
+            }
+            self.gathered.put_u8(TAG_KVS);
+            row::put_varint(&mut self.gathered, row.len() as u64);
+            if row.len() < COPIED_ROW_BYTES {
+                self.gathered.put_slice(&row);
+            } else {
+                self.whole = Some(row);
+            }
+        }
+        if self.whole.is_none() && self.rows.len() == 0 && !std::mem::replace(&mut self.ended, true) {
+            if self.more {
+                self.gathered.put_slice(&[TAG_MORE, 1]);
+            }
+            if self.count != 0 {
+                self.gathered.put_u8(TAG_COUNT);
+                row::put_varint(&mut self.gathered, self.count as u64);
+            }
+        }
+        // Split off, not copied; the next piece begins anew.
+        let piece = std::mem::take(&mut self.gathered).freeze();
+        (!piece.is_empty()).then_some(piece)
     }
 }
 

@@ -126,9 +126,9 @@ impl Member {
         // What goes to a client is written from the rows: it must read as the same.
         let rows = self.store.range_rows(&request)?;
         let header = answer.header.unwrap_or_default();
-        let mut bytes = Vec::new();
-        rows.encode(&header, &mut bytes);
-        assert_eq!(bytes.len(), rows.encoded_len(&header));
+        let len = rows.encoded_len(&header);
+        let bytes: Vec<u8> = rows.pieces(&header, &[]).flatten().collect();
+        assert_eq!(bytes.len(), len);
         assert_eq!(RangeResponse::decode(&bytes[..]).as_ref(), Ok(&answer));
         Ok(answer)
     }

@@ -129,3 +129,20 @@ fn many_keys_are_read_in_steps_of_one_revision() {
     let old = member.range(RangeRequest { revision: 2500, count_only: true, ..all() }).unwrap();
     assert_eq!(old.count, 2499);
 }
+
+#[test]
+fn an_answer_in_pieces_is_whole_whatever_the_size_of_its_rows() {
+    let mut member = Member::new();
+    for (n, len) in
+        [0, 1, 100, 16_300, 16_384, 16_400, 70_000, 65_536, 3, 200_000, 15_000, 15_000, 15_000, 15_000, 15_000]
+            .into_iter()
+            .enumerate()
+    {
+        member.put(&format!("k{n:02}"), &"v".repeat(len));
+    }
+    // Compares the pieces with the message, for the whole range and for parts of it.
+    for limit in 0..16 {
+        let request = RangeRequest { limit, ..span("k", "l") };
+        assert_eq!(member.range(request).unwrap().count, 15);
+    }
+}
