@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod fuzz;
 mod step;
 mod test;
 mod tidy;
@@ -20,10 +21,11 @@ use anyhow::bail;
 const USAGE: &str = "cargo xtask COMMAND
 
   test [--tier quick|cluster|k8s|all]   everything that must hold before a change is done (default: all)
-         quick    format, clippy, licences, tidy, unit and property tests
+         quick    format, clippy, licences, tidy, unit and property tests, a search of the fuzz targets
          cluster  a release build of the server against etcdctl, Go clients, kills and damage
          k8s      kube-apiserver and kubectl on the server
   tidy                                  the checks on layout and style alone
+  fuzz [TARGET...] [--seconds N]        search for inputs that do harm, each target for so long (--help tells the options)
   tools                                 build etcd, etcdctl, kube-apiserver, kubectl and the Go suites, and print where they are
   e2e [-- ARGUMENTS]                    build server and tools and run the scenarios with these arguments (--list names them)
   control [-- ARGUMENTS]                the same scenarios on real etcd, which shows that they ask for no more than etcd gives
@@ -32,6 +34,9 @@ const USAGE: &str = "cargo xtask COMMAND
 What it builds and fetches is kept in $GARBOARD_CACHE (default: $XDG_CACHE_HOME/garboard or ~/.cache/garboard).";
 
 fn main() -> ExitCode {
+    if fuzz::is_rustc() {
+        return fuzz::rustc();
+    }
     match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -58,6 +63,7 @@ fn run() -> anyhow::Result<bool> {
             println!("{tally}");
             Ok(tally.failed == 0)
         }
+        ["fuzz", rest @ ..] => fuzz::run(&root, rest),
         ["tools"] => {
             println!("{}", tools::build(&root)?.display());
             Ok(true)

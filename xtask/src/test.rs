@@ -9,6 +9,7 @@ use anyhow::bail;
 use anyhow::ensure;
 
 use crate::cache;
+use crate::fuzz;
 use crate::step::Report;
 use crate::step::Tally;
 use crate::step::count_cargo;
@@ -71,6 +72,7 @@ fn quick(root: &Path, report: &mut Report) {
     report.step("unit and property tests", || {
         counted(cargo(root).args(["test", "--workspace", "--locked", "--no-fail-fast"]), count_cargo)
     });
+    report.step("fuzz targets", || fuzz::search(root, &fuzz::Options::default()));
 }
 
 fn end_to_end(root: &Path, tier: Tier, report: &mut Report) {

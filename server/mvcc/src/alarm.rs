@@ -41,6 +41,10 @@ impl AlarmTable {
 
     pub fn restore(&mut self, key: &[u8]) -> Result<(), Error> {
         let alarm = AlarmMember::decode(key).map_err(|error| Error::Damaged(format!("alarm row: {error}")))?;
+        // Written another way, it would be back after it was taken back.
+        if row_key(&alarm) != key {
+            return Err(Error::Damaged(format!("alarm row {}", key.escape_ascii())));
+        }
         self.activate(alarm);
         Ok(())
     }

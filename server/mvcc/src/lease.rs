@@ -117,9 +117,12 @@ impl LeaseTable {
         Some(Bytes::from(record.encode_to_vec()))
     }
 
-    pub fn restore(&mut self, value: &[u8]) -> Result<(), Error> {
+    /// Takes a row back; it may come from elsewhere.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         let record = LeaseRecord::decode(value).map_err(|error| Error::Damaged(format!("lease row: {error}")))?;
-        if record.id == 0 || self.contains(record.id) {
+        let lives = record.ttl_s <= LEASE_TTL_MAX_S && record.remaining_ttl_s <= LEASE_TTL_MAX_S;
+        // Under another key, it would outlive its own end.
+        if record.id == 0 || self.contains(record.id) || row_key(record.id) != key || !lives {
             return Err(Error::Damaged(format!("lease row of id {}", record.id)));
         }
         self.grant(record.id, record.ttl_s, record.remaining_ttl_s);

@@ -61,7 +61,7 @@ const CONSENSUS_THREADS: usize = 2;
 /// Bytes of recent log entries kept in memory.
 const WAL_CACHE_BYTES: usize = 16 << 20;
 /// Bytes of redb's own page cache; the value cache and the kernel's page cache stand before and behind it.
-const BACKEND_CACHE_BYTES: usize = 64 << 20;
+const BACKEND_CACHE_BYTES: usize = 32 << 20;
 
 /// What was found on disk, opened.
 struct Opened {

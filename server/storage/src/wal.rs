@@ -6,6 +6,8 @@
 
 mod append;
 pub mod dump;
+#[cfg(any(test, feature = "testing"))]
+pub mod forge;
 mod log;
 mod prepare;
 mod read;

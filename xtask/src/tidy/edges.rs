@@ -9,6 +9,7 @@ use super::metadata;
 
 /// The crates of the server from the top to the bottom. Each may use those further down, never one beside it.
 const LAYERS: &[&[&str]] = &[
+    &["garboard-fuzz"],
     &["garboard"],
     &["garboard-api"],
     &["garboard-node"],

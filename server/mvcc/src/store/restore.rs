@@ -14,6 +14,9 @@ use crate::meta;
 use crate::revision::{Revision, RowKey};
 use crate::row::RowView;
 
+/// Nobody has written as often; from anything below, it can be counted on without end.
+const REVISION_MAX: i64 = 1 << 62;
+
 pub struct Restored {
     pub index: Index,
     pub leases: LeaseTable,
@@ -55,7 +58,9 @@ pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
     // Compaction can remove the newest rows, so that only the recorded revision is sure; a table that came from an
     // etcd snapshot has none.
     let revision = recorded.unwrap_or(newest.max(scheduled_compaction).max(1));
-    if newest > revision || scheduled_compaction > revision || finished_compaction > scheduled_compaction {
+    let is_sound =
+        newest <= revision && scheduled_compaction <= revision && finished_compaction <= scheduled_compaction;
+    if !is_sound || !(1..=REVISION_MAX).contains(&revision) {
         return Err(Error::Damaged(format!(
             "revision {revision}, newest row {newest}, compacted {scheduled_compaction} and {finished_compaction}"
         )));
@@ -88,7 +93,7 @@ fn scan(
 
 fn restore_leases(backend: &dyn Backend) -> Result<LeaseTable, Error> {
     let mut leases = LeaseTable::default();
-    scan(backend, Table::Leases, &mut |_, value| leases.restore(value))?;
+    scan(backend, Table::Leases, &mut |key, value| leases.restore(key, value))?;
     Ok(leases)
 }
 
@@ -99,7 +104,8 @@ fn restore_index(backend: &dyn Backend, leases: &mut LeaseTable) -> Result<(Inde
         let (revision, tombstone) =
             RowKey::decode(key).ok_or_else(|| Error::Damaged(format!("row key {}", key.escape_ascii())))?;
         let row = RowView::parse(value)?;
-        if revision <= newest || (!tombstone && (row.mod_revision != revision.main || row.version < 1)) {
+        let places = revision > newest && revision.sub <= i64::from(u32::MAX);
+        if !places || !(tombstone || is_sound(&row, revision.main)) {
             return Err(Error::Damaged(format!("row of revision {}.{}", revision.main, revision.sub)));
         }
         newest = revision;
@@ -108,4 +114,9 @@ fn restore_index(backend: &dyn Backend, leases: &mut LeaseTable) -> Result<(Inde
         Ok(())
     })?;
     Ok((index, newest.main))
+}
+
+/// What a put at revision `main` can have written.
+fn is_sound(row: &RowView<'_>, main: i64) -> bool {
+    row.mod_revision == main && (1..=main).contains(&row.create_revision) && (1..=REVISION_MAX).contains(&row.version)
 }

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use garboard_bolt::Database;
 use garboard_mvcc::Position;
 use garboard_mvcc::RowKey;
+use garboard_mvcc::Store;
+use garboard_mvcc::StoreOptions;
 use garboard_mvcc::meta;
 use garboard_proto::raft as pb;
 use garboard_storage::DataDir;
@@ -31,6 +33,7 @@ use prost::Message as _;
 use super::file::SnapshotFile;
 use super::file::SnapshotFileError;
 use super::file::io_error;
+use crate::backend::Database as RowsOf;
 use crate::config::NodeConfig;
 use crate::identity;
 use crate::identity::Identity;
@@ -91,10 +94,10 @@ pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored,
     let history = copy_rows(&database, &mut copy)?;
     let revision = copy_meta(&database, config, &identity, history.newest, &mut copy)?;
     backend.commit_durable(&copy.batch)?;
-    drop(backend);
+    check_rows(backend)?;
 
     let wal_dir = config.member.wal_dir.clone().unwrap_or_else(|| data_dir.wal_dir());
-    begin_log(disk, wal_dir, identity)?;
+    begin_log(disk, wal_dir, config.member.wal_segment_bytes, identity)?;
     identity::write(&data_dir, identity).map_err(|error| io_error("writing the identity in", dir, error))?;
     let Identity { cluster_id, member_id } = identity;
     Ok(Restored { revision, rows: history.rows, cluster_id, member_id })
@@ -147,6 +150,12 @@ impl Copy<'_> {
         }
         Ok(())
     }
+}
+
+/// Rows were copied unread. Whoever starts the member later must not be the first to find out what is wrong with them.
+fn check_rows(backend: Backend) -> Result<(), SnapshotFileError> {
+    let opened = Store::open(Arc::new(RowsOf(Arc::new(backend))), StoreOptions::default());
+    opened.map(drop).map_err(|error| SnapshotFileError::Content(error.to_string()))
 }
 
 struct History {
@@ -235,9 +244,15 @@ fn copy_meta(
 }
 
 /// A log that holds no entry and goes on behind [`BEGIN`].
-fn begin_log(disk: &Arc<dyn Disk>, dir: PathBuf, identity: Identity) -> Result<(), SnapshotFileError> {
+fn begin_log(
+    disk: &Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    identity: Identity,
+) -> Result<(), SnapshotFileError> {
     let path = dir.clone();
-    let (wal, _) = Wal::open(Arc::clone(disk), WalOptions::new(dir, identity.cluster_id, identity.member_id))?;
+    let options = WalOptions { segment_bytes, ..WalOptions::new(dir, identity.cluster_id, identity.member_id) };
+    let (wal, _) = Wal::open(Arc::clone(disk), options)?;
     wal.purge(BEGIN);
     let (tell, told) = mpsc::sync_channel(1);
     // The vote is the last of the writes: once it is synced, all are.

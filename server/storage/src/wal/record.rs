@@ -18,6 +18,8 @@ pub(crate) const GROUP_TRAILER_BYTES: usize = 8;
 pub(crate) const GROUP_ALIGN: usize = 8;
 /// The unit that a disk writes as a whole.
 pub(crate) const SECTOR_BYTES: usize = 512;
+/// Another index must be able to follow each.
+const INDEX_MAX: u64 = u64::MAX - 1;
 /// An entry's payload follows `term u64, index u64, kind u8`.
 pub(crate) const ENTRY_PREFIX_BYTES: usize = 17;
 
@@ -106,7 +108,7 @@ impl Record {
                 last: input.log_id()?,
             }),
             TYPE_ENTRY => {
-                let log_id = LogId { term: input.u64()?, index: input.u64()? };
+                let log_id = input.position()?;
                 let kind = input.u8()?;
                 Self::Entry(WalEntry { log_id, kind, payload: Bytes::copy_from_slice(input.rest()) })
             }
@@ -178,8 +180,13 @@ impl<'a> Input<'a> {
 
     fn log_id(&mut self) -> Result<Option<LogId>, &'static str> {
         let present = self.flag()?;
-        let id = LogId { term: self.u64()?, index: self.u64()? };
+        let id = self.position()?;
         Ok(present.then_some(id))
+    }
+
+    fn position(&mut self) -> Result<LogId, &'static str> {
+        let id = LogId { term: self.u64()?, index: self.u64()? };
+        if id.index > INDEX_MAX { Err("log index out of range") } else { Ok(id) }
     }
 
     fn vote(&mut self) -> Result<Option<Vote>, &'static str> {
@@ -271,7 +278,7 @@ pub(crate) fn group_bytes(body_len: usize) -> usize {
     (GROUP_HEADER_BYTES + body_len).next_multiple_of(GROUP_ALIGN) + GROUP_TRAILER_BYTES
 }
 
-fn trailer(total: u32, number: u64) -> [u8; GROUP_TRAILER_BYTES] {
+pub(crate) fn trailer(total: u32, number: u64) -> [u8; GROUP_TRAILER_BYTES] {
     let (len, count) = (total.to_le_bytes(), number.to_le_bytes());
     [len[0], len[1], len[2], len[3], count[0], count[1], count[2], TRAILER_END]
 }
@@ -310,8 +317,9 @@ impl BlankSectors {
     /// Whether parts of a group with these counts are missing in one that reads back with `found`. One flipped bit can blank the part
     /// that had no other: that is not a missing one.
     pub(crate) fn missing_in(self, found: Self) -> bool {
-        let by_a_flip = found.zero == self.zero + 1 && found.one_bit + 1 == self.one_bit;
-        found.zero > self.zero && !by_a_flip
+        // By differences: a header can claim any number.
+        let more_zero = found.zero.saturating_sub(self.zero);
+        more_zero > 0 && !(more_zero == 1 && self.one_bit.checked_sub(found.one_bit) == Some(1))
     }
 }
 

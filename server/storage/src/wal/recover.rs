@@ -196,6 +196,10 @@ fn resume(end: End, options: &WalOptions) -> Result<(Active, Option<TornTail>), 
     Ok((active, torn))
 }
 
+fn index(id: Option<LogId>) -> Option<u64> {
+    id.map(|id| id.index)
+}
+
 /// The log as the segments read so far left it.
 #[derive(Default)]
 struct Replay {
@@ -344,6 +348,10 @@ impl Replay {
                     return fail("segment does not begin with the state");
                 }
                 Record::State(state) if self.end.is_none() => {
+                    let begins = *state == State::default() || end.header.seq > 1;
+                    if !begins || index(state.purged) > index(state.last) {
+                        return fail("state that no log begins with");
+                    }
                     self.state = *state;
                     self.first = state.last.map_or(0, |last| last.index + 1);
                 }
@@ -353,6 +361,11 @@ impl Replay {
                 Record::State(_) => {}
                 Record::Vote(vote) => self.state.vote = Some(*vote),
                 Record::Committed(id) => self.state.committed = Some(*id),
+                Record::Truncate(after)
+                    if index(*after) > index(self.state.last) || index(*after) < index(self.state.purged) =>
+                {
+                    return fail("truncation behind the last entry, or of purged ones");
+                }
                 Record::Truncate(after) => self.truncate(*after),
                 Record::Purge(upto) => self.purge(*upto),
                 Record::Entry(entry) => {
@@ -403,6 +416,9 @@ impl Replay {
     }
 
     fn purge(&mut self, upto: LogId) {
+        if self.state.purged.is_some_and(|purged| purged.index >= upto.index) {
+            return;
+        }
         if self.state.last.is_none_or(|last| last.index <= upto.index) {
             self.slots.clear();
             self.cache.clear();

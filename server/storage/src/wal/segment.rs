@@ -20,6 +20,10 @@ const MAGIC: &[u8; 8] = b"GarbWAL\x01";
 const CRC_AT: usize = 96;
 /// Offsets in the index of entries are 32 bits wide.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+/// In the index of entries they are 32 bits wide, and another segment must be able to follow.
+const SEQ_MAX: u64 = u32::MAX as u64 - 1;
+/// No log gets there; counting on from any number below it cannot overflow.
+const GROUP_NUMBER_MAX: u64 = 1 << 62;
 /// The file a segment is made in when none was prepared in time.
 pub(crate) const FRESH_NAME: &str = "fresh.tmp";
 /// Files with it are not segments yet; removed at start.
@@ -83,7 +87,6 @@ impl SegmentHeader {
         let Some(bytes) = segment.first_chunk::<SEGMENT_HEADER_BYTES>() else {
             return Err((segment.len(), "file ends inside the segment header".to_owned()));
         };
-        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
         let half = |at: usize| bytes[at..].first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk));
         if &bytes[0..8] != MAGIC {
             return Err((0, "not a WAL segment (magic mismatch)".to_owned()));
@@ -97,8 +100,22 @@ impl SegmentHeader {
         if !is_zero(&bytes[CRC_AT + 4..]) {
             return Err((CRC_AT + 4, "segment header is not zero behind its fields".to_owned()));
         }
+        let header = Self::fields(bytes);
+        if header.seq > SEQ_MAX {
+            return Err((32, "segment number out of range".to_owned()));
+        }
+        if header.first_group > GROUP_NUMBER_MAX {
+            return Err((72, "group number out of range".to_owned()));
+        }
+        Ok(header)
+    }
+
+    /// The fields of a header that was checked.
+    pub(crate) fn fields(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Self {
+        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        let half = |at: usize| bytes[at..].first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk));
         let previous_last = LogId { term: word(48), index: word(56) };
-        Ok(Self {
+        Self {
             cluster_id: word(16),
             member_id: word(24),
             seq: word(32),
@@ -109,7 +126,7 @@ impl SegmentHeader {
             salt: word(80),
             previous_crc: half(88),
             segment_bytes: half(92),
-        })
+        }
     }
 
     /// What the crc of each group header starts from.
@@ -142,6 +159,9 @@ pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<(Vec<SegmentN
             let Some((seq, first_index)) = parse_stem(stem) else {
                 return Err(WalError::corrupt(dir.join(&entry.name), 0, "name is not <seq>-<first index>.wal"));
             };
+            if seq > SEQ_MAX {
+                return Err(WalError::corrupt(dir.join(&entry.name), 0, "segment number out of range"));
+            }
             segments.push(SegmentName { seq, first_index, file_name: entry.name, len: entry.len });
         }
     }

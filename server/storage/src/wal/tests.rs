@@ -1,6 +1,7 @@
 //! The log against a simple model, and against what crashes and damage leave.
 
 mod damage;
+mod hostile;
 mod model;
 mod stop;
 
