@@ -265,7 +265,7 @@ async fn a_stalled_sync_acknowledges_nothing() {
         let node = member.node.clone();
         let put = garboard_runtime::spawn::task(async move { node.propose(command(STEPS + 1)).await });
         let stalled = disk.clone();
-        tokio::task::spawn_blocking(move || stalled.wait_stalled()).await.unwrap();
+        garboard_runtime::spawn::blocking(move || stalled.wait_stalled()).await.unwrap();
         let everything = pb::RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
         assert_eq!(member.node.store().range(&everything).unwrap().kvs, before.keys);
         member.node.linearizable_read().await.unwrap();

@@ -126,7 +126,8 @@ fn no_flipped_bit_is_served() {
     let header_refused = header.clone().filter(|bit| !survives_flip(&disk, *bit, &rows)).count();
     assert_eq!(header_refused, header.len());
     let file_bits = disk.content(&path()).unwrap().len() * 8;
-    let refused = (0..file_bits).step_by(file_bits / 1500 | 1).filter(|bit| !survives_flip(&disk, *bit, &rows)).count();
+    let refused =
+        (0..file_bits).step_by((file_bits / 1500) | 1).filter(|bit| !survives_flip(&disk, *bit, &rows)).count();
     // Free pages are never read; what is in use is a good part of it.
     assert!(refused > 15, "{refused}");
 }
