@@ -94,8 +94,12 @@ impl Applier {
     pub fn finish_entry(&mut self, position: Position, membership: Option<Bytes>) {
         let rows = std::mem::take(&mut self.rows);
         let revision = self.store.revision();
-        let cost = self.store.pending.lock().finish(position, revision, membership, rows);
-        self.store.pending_bytes.fetch_add(cost, Relaxed);
+        {
+            let mut pending = self.store.pending.lock();
+            let cost = pending.finish(position, revision, membership, rows);
+            // Under the lock: a checkpoint that takes it is written, and counted off, on another thread.
+            self.store.pending_bytes.fetch_add(cost, Relaxed);
+        }
         if let Some(at) = self.compaction.take() {
             self.store.compaction.lock().schedule(at);
         }

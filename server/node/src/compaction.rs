@@ -14,6 +14,7 @@ use parking_lot::Condvar;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::EndsMember;
 use crate::error::Error;
 
 /// How fast compaction goes.
@@ -73,6 +74,7 @@ impl Compactor {
     }
 
     fn run(&self) {
+        let _panics = EndsMember { thread: "compaction", fatal: Arc::clone(&self.fatal) };
         while self.wait() {
             if let Err(why) = self.steps() {
                 (self.fatal)(&format!("compaction: {why}"));

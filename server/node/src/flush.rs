@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
+use crate::EndsMember;
 use crate::backend;
 use crate::consensus::Checkpointed;
 use crate::consensus::decode_stored_membership;
@@ -131,6 +132,7 @@ impl Flusher {
     }
 
     fn run(&self) {
+        let _panics = EndsMember { thread: "flush", fatal: Arc::clone(&self.fatal) };
         loop {
             let stopping = self.wait();
             while self.flush_once() {

@@ -48,3 +48,40 @@ pub use snapshot::snapshot_status;
 
 /// What is called, with the reason, when the member can no longer keep its word.
 pub type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Held by a thread that others wait for: a panic of it is the end of the member, or they would wait for good.
+pub(crate) struct EndsMember {
+    pub(crate) thread: &'static str,
+    pub(crate) fatal: Fatal,
+}
+
+impl Drop for EndsMember {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.fatal)(&format!("the {} thread has panicked", self.thread));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_thread_that_others_wait_for_ends_the_member() {
+        let told = Arc::new(Mutex::new(String::new()));
+        let fatal: Fatal = {
+            let told = Arc::clone(&told);
+            Arc::new(move |why| *told.lock().expect("nobody panics here") = why.to_owned())
+        };
+        let thread = garboard_runtime::spawn::thread("flush", move || {
+            let _panics = EndsMember { thread: "flush", fatal };
+            panic!("planted");
+        });
+        assert!(thread.expect("a thread").join().is_err());
+        assert_eq!(*told.lock().expect("nobody panics here"), "the flush thread has panicked");
+    }
+}

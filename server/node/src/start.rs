@@ -127,7 +127,8 @@ fn io(what: &str, source: std::io::Error) -> StartError {
 
 fn exit_process() -> Fatal {
     Arc::new(|why| {
-        tracing::error!(reason = why, "the member cannot go on");
+        // Of this target the log waits until the line is out.
+        tracing::error!(target: "garboard::fatal", reason = why, "the member cannot go on");
         // A member that cannot write what it has applied must not answer anything more.
         std::process::exit(1);
     })

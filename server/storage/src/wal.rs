@@ -203,7 +203,7 @@ impl Wal {
     /// Drops every entry behind `after` (all for `None`): `read` no longer sees them at once; synced before `done`.
     ///
     /// # Panics
-    /// `after` is below what was purged or committed: those entries may be applied and cannot be taken back.
+    /// `after` is below what was purged or committed: those entries may be applied and cannot be taken back. Or it is behind the last entry.
     pub fn truncate_after(&self, after: Option<LogId>, done: Done) {
         self.shared.truncate_after(after, done);
     }

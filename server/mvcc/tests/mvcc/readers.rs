@@ -85,3 +85,27 @@ fn readers_see_whole_transactions() {
     assert_eq!(reopened.store.hash(), member.store.hash());
     assert_eq!(sum(&reopened.range(span("account/", "account0")).expect("range")), 1000);
 }
+
+/// What an entry adds to what is pending is counted before a checkpoint can take it, be written, and be counted off.
+#[test]
+fn a_checkpoint_is_written_while_entries_finish() {
+    let mut member = Member::new();
+    let stop = AtomicBool::new(false);
+    let store = member.store.clone();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // Nothing is read back: a backend that takes no time finds most.
+                if let Some(checkpoint) = store.take_checkpoint() {
+                    store.checkpoint_written(checkpoint);
+                }
+            }
+        });
+        for id in 1..=100_000 {
+            member.grant(id, 60).expect("a lease");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    member.flush();
+    assert_eq!(member.store.pending_bytes(), 0);
+}

@@ -81,7 +81,8 @@ impl Log {
     }
 
     /// # Panics
-    /// `after` is below purged or below committed: what may be committed is never truncated (Raft paper, section 5.4).
+    /// `after` is below purged or below committed: what may be committed is never truncated (Raft paper, section 5.4). Or it is behind the
+    /// last entry.
     pub(crate) fn truncate_after(&mut self, after: Option<LogId>) {
         assert!(after >= self.state.purged, "truncation to {after:?} below purged {:?}", self.state.purged);
         let keep_below = after.map_or(0, |id| id.index + 1);
@@ -91,7 +92,8 @@ impl Log {
             "truncation to {after:?} below {:?}",
             self.state.committed
         );
-        if keep_below >= self.next() {
+        assert!(keep_below <= self.next(), "truncation to {after:?} behind the last entry {:?}", self.state.last);
+        if keep_below == self.next() {
             return;
         }
         let keep = usize::try_from(keep_below.saturating_sub(self.first)).unwrap_or(usize::MAX);
