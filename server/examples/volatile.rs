@@ -4,8 +4,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use garboard_node::Release;
 use garboard_storage::disk::memory::MemoryDisk;
 
 fn main() -> ExitCode {
-    garboard::start::run_on(Arc::new(MemoryDisk::mirrored()), std::env::args_os().skip(1), std::env::vars_os())
+    garboard::start::run_as(
+        Arc::new(MemoryDisk::mirrored()),
+        Release::default(),
+        std::env::args_os().skip(1),
+        std::env::vars_os(),
+    )
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod cluster;
+mod discovery;
 mod error;
 mod member;
 mod read;
@@ -22,6 +23,7 @@ use crate::flags::Url;
 use crate::log::LogConfig;
 use crate::notice::Notice;
 
+pub use discovery::Lookups;
 pub use error::ConfigError;
 pub use tls::Tls;
 pub use tls::TlsVersion;
@@ -38,6 +40,16 @@ pub struct Config {
     pub cluster: Cluster,
     pub listen: Listen,
     pub client_tls: Tls,
+    pub peer_tls: Tls,
+    /// Peer URLs of a cluster to join; none: by the initial cluster.
+    pub join: Vec<Url>,
+    /// Where DNS names the initial cluster.
+    pub discovery_srv: Option<DiscoverySrv>,
+    pub force_new_cluster: bool,
+    pub strict_reconfig_check: bool,
+    pub max_learners: usize,
+    pub pre_vote: bool,
+    pub lease_reads: bool,
     pub grpc: Grpc,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -56,6 +68,11 @@ pub struct Config {
     pub compaction_sleep_interval: Duration,
     pub watch_progress_notify_interval: Duration,
     pub warning_apply_duration: Duration,
+    /// Zero: never.
+    pub corrupt_check_time: Duration,
+    pub compact_hash_check_time: Duration,
+    /// Zero: never.
+    pub downgrade_check_time: Duration,
     pub warning_unary_request_duration: Duration,
     pub extensive_metrics: bool,
     /// `*`: all.
@@ -76,6 +93,14 @@ pub struct Cluster {
     pub advertise_client_urls: Vec<Url>,
 }
 
+/// Which SRV records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoverySrv {
+    pub domain: String,
+    /// Behind the service's name; empty: nothing.
+    pub name: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {
     New,
@@ -87,7 +112,6 @@ pub enum ClusterState {
 pub struct Listen {
     pub client_urls: Vec<Url>,
     pub metrics_urls: Vec<Url>,
-    /// No port is opened for them yet.
     pub peer_urls: Vec<Url>,
     /// SO_REUSEPORT.
     pub reuse_port: bool,
@@ -126,6 +150,22 @@ impl Config {
         validate::validate(&config, &settings, &mut notices)?;
         cluster::replace_defaults(&mut config, &settings, default_host, &mut notices)?;
         Ok((config, notices))
+    }
+
+    /// Checks what counts once peers are listened to and dialled.
+    ///
+    /// # Errors
+    /// A peer URL has TLS, and what it needs is missing.
+    pub fn validate_peers(&self) -> Result<(), ConfigError> {
+        tls::validate_peers(self)
+    }
+
+    /// Finds the initial cluster by `--discovery-srv`; only while the member has no data.
+    ///
+    /// # Errors
+    /// DNS does not name it, or not this member.
+    pub fn discover(&mut self, lookups: &Lookups<'_>) -> Result<Vec<Notice>, ConfigError> {
+        discovery::discover(self, lookups)
     }
 
     /// Checks what only counts while the member has no data: the initial cluster.

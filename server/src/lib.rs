@@ -2,10 +2,13 @@
 //! says (`log`), and how it runs (`start`, `serve`).
 #![forbid(unsafe_code)]
 
+mod arguments;
 pub mod config;
+pub mod dns;
 pub mod env;
 pub mod file;
 pub mod flags;
+mod inspect;
 pub mod log;
 pub mod notice;
 mod notify;

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use garboard_api::Running;
 use garboard_node::Node;
+use garboard_node::NodeConfig;
+use garboard_node::PeerTls;
+use garboard_node::Release;
+use garboard_node::StartError;
 use garboard_runtime::clock;
 use garboard_storage::disk::Disk;
 use prometheus::Registry;
@@ -45,6 +49,8 @@ enum ServeError {
     Start(#[from] garboard_node::StartError),
     #[error(transparent)]
     Api(#[from] garboard_api::ApiError),
+    #[error("TLS towards peers: {0}")]
+    PeerTls(garboard_api::TlsError),
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the member stopped before it was ready: {0}")]
@@ -52,9 +58,9 @@ enum ServeError {
 }
 
 /// Runs a member until it is told to end. Does not return then: the process ends by the signal.
-pub fn run(config: &Config, disk: Arc<dyn Disk>) -> ExitCode {
+pub fn run(config: &Config, disk: Arc<dyn Disk>, release: Release) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime);
-    match runtime.and_then(|runtime| runtime.block_on(until_signal(config, disk))) {
+    match runtime.and_then(|runtime| runtime.block_on(until_signal(config, disk, release))) {
         Ok(signal) => {
             log::flush();
             signals::die_by(signal)
@@ -62,7 +68,13 @@ pub fn run(config: &Config, disk: Arc<dyn Disk>) -> ExitCode {
         Err(error) => {
             log::emit(Level::Fatal, "cannot serve", &fields([("error", json!(error.to_string()))]));
             log::flush();
-            ExitCode::FAILURE
+            match error {
+                ServeError::Start(StartError::Wiped { .. }) => ExitCode::from(garboard_node::EXIT_WIPED),
+                ServeError::Start(StartError::Removed { .. }) => ExitCode::from(garboard_node::EXIT_REMOVED),
+                ServeError::Start(StartError::Outdated { .. }) => ExitCode::from(garboard_node::EXIT_OUTDATED),
+                ServeError::Start(error) if error.is_damage() => ExitCode::from(garboard_node::EXIT_DAMAGED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -71,19 +83,21 @@ fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-async fn until_signal(config: &Config, disk: Arc<dyn Disk>) -> Result<Signal, ServeError> {
+async fn until_signal(config: &Config, disk: Arc<dyn Disk>, release: Release) -> Result<Signal, ServeError> {
     let mut signals = Signals::take().map_err(ServeError::Signals)?;
     log::emit(Level::Info, "starting a member", &describe(config));
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let start = async {
-        let node = Node::start(config.node(), Arc::clone(&disk), &registry).await?;
+        let peer_tls = config.open_peer_tls(Arc::clone(&disk)).map_err(ServeError::PeerTls)?;
+        let setup = NodeConfig { release, ..config.node(PeerTls(peer_tls.clone())) };
+        let node = Node::start(setup, Arc::clone(&disk), &registry).await?;
         let stopped = async {
             let _ = api_stopped.await;
         };
         // Before the member is ready, so that health checks find somebody to ask.
-        let api = garboard_api::serve(config.api(disk), node.clone(), registry, stopped).await?;
+        let api = garboard_api::serve(config.api(disk, peer_tls), node.clone(), registry, stopped).await?;
         describe_listeners(&api);
         node.ready().await.map_err(ServeError::Stopped)?;
         Ok::<_, ServeError>((node, api))
@@ -99,6 +113,8 @@ async fn until_signal(config: &Config, disk: Arc<dyn Disk>) -> Result<Signal, Se
     log::notice(&Notice::info("received signal; shutting down").with("signal", signal.name()));
     log::notice(&Notice::info("closing etcd server").with("name", config.name.clone()));
     let end = clock::timeout(SHUTDOWN_TIMEOUT, async {
+        // While the peers can still be answered.
+        node.hand_over_if_leading().await;
         drop(stop_api);
         api.finished().await;
         node.shutdown().await;
@@ -123,6 +139,9 @@ fn describe_listeners(api: &Running) {
             "serving client traffic insecurely; this is strongly discouraged!"
         };
         log::notice(&Notice::info(text).with("traffic", "grpc+http").with("address", url.address.clone()));
+    }
+    for url in &api.peer_urls {
+        log::notice(&Notice::info("serving peer traffic").with("address", url.to_string()));
     }
     for url in &api.metrics_urls {
         log::notice(&Notice::info("serving metrics").with("address", url.to_string()));
@@ -152,7 +171,7 @@ fn describe(config: &Config) -> Map<String, Value> {
     let initial =
         config.cluster.initial.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
     fields([
-        ("etcd-version", json!(garboard_api::version::SERVER)),
+        ("etcd-version", json!(garboard_node::ETCD_VERSION)),
         ("garboard-version", json!(env!("CARGO_PKG_VERSION"))),
         ("name", json!(config.name)),
         ("data-dir", json!(config.data_dir)),
@@ -162,6 +181,8 @@ fn describe(config: &Config) -> Map<String, Value> {
         ("listen-metrics-urls", urls(&config.listen.metrics_urls)),
         ("initial-advertise-peer-urls", urls(&config.cluster.initial_advertise_peer_urls)),
         ("initial-cluster", json!(initial)),
+        ("listen-peer-urls", urls(&config.listen.peer_urls)),
+        ("join", urls(&config.join)),
         ("initial-cluster-token", json!(config.cluster.token)),
         ("heartbeat-interval", json!(format!("{:?}", config.heartbeat_interval))),
         ("election-timeout", json!(format!("{:?}", config.election_timeout))),

@@ -14,6 +14,9 @@ use garboard_node::snapshot_status;
 use garboard_storage::disk::Disk;
 use serde_json::json;
 
+use crate::arguments::flag;
+use crate::arguments::only;
+use crate::arguments::value_of;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::flags::parse::ParseError;
@@ -61,12 +64,12 @@ fn wrong(text: impl Into<String>) -> CommandError {
     CommandError::Arguments(text.into())
 }
 
-fn status_arguments(arguments: &[&str]) -> Result<(PathBuf, String), CommandError> {
-    let (mut files, mut form) = (Vec::new(), "simple".to_owned());
+fn status_arguments<'a>(arguments: &'a [&'a str]) -> Result<(PathBuf, &'a str), CommandError> {
+    let (mut files, mut form) = (Vec::new(), "simple");
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match flag(argument) {
-            Some(("w" | "write-out", value)) => form = value_of(argument, value, &mut rest)?,
+            Some(("w" | "write-out", value)) => form = value_of(argument, value, &mut rest).map_err(wrong)?,
             Some(_) => return Err(wrong(format!("snapshot status: unknown flag: {argument}"))),
             None => files.push(PathBuf::from(argument)),
         }
@@ -74,10 +77,8 @@ fn status_arguments(arguments: &[&str]) -> Result<(PathBuf, String), CommandErro
     if form != "simple" && form != "json" {
         return Err(wrong(format!("snapshot status: --write-out is simple or json, not {form:?}")));
     }
-    match <[PathBuf; 1]>::try_from(files) {
-        Ok([file]) => Ok((file, form)),
-        Err(_) => Err(wrong("snapshot status requires exactly one argument")),
-    }
+    let file = only(files).ok_or_else(|| wrong("snapshot status requires exactly one argument"))?;
+    Ok((file, form))
 }
 
 fn restore_arguments(arguments: &[&str]) -> Result<RestoreConfig, CommandError> {
@@ -89,49 +90,34 @@ fn restore_arguments(arguments: &[&str]) -> Result<RestoreConfig, CommandError> 
             Some(("skip-hash-check", value)) => skip_hash_check = switch(argument, value)?,
             Some(("mark-compacted", value)) => mark_compacted = switch(argument, value)?,
             Some(("bump-revision", value)) => {
-                let text = value_of(argument, value, &mut rest)?;
+                let text = value_of(argument, value, &mut rest).map_err(wrong)?;
                 let number = text.parse::<u64>().ok().and_then(|number| i64::try_from(number).ok());
                 revision_bump =
                     number.ok_or_else(|| wrong(format!("--bump-revision: {text:?} is no number of revisions")))?;
             }
             // bbolt's; nothing is mapped here.
-            Some(("initial-memory-map-size", value)) => drop(value_of(argument, value, &mut rest)?),
+            Some(("initial-memory-map-size", value)) => {
+                value_of(argument, value, &mut rest).map_err(wrong)?;
+            }
             Some((name, value)) if MEMBER_FLAGS.contains(&name) => {
-                let value = value_of(argument, value, &mut rest)?;
+                let value = value_of(argument, value, &mut rest).map_err(wrong)?;
                 member.push(format!("--{name}={value}"));
             }
             Some(_) => return Err(wrong(format!("snapshot restore: unknown flag: {argument}"))),
             None => files.push(PathBuf::from(argument)),
         }
     }
-    let Ok([snapshot]) = <[PathBuf; 1]>::try_from(files) else {
-        return Err(wrong("snapshot restore requires exactly one argument"));
-    };
+    let snapshot = only(files).ok_or_else(|| wrong("snapshot restore requires exactly one argument"))?;
     if mark_compacted != (revision_bump > 0) {
         return Err(wrong("--mark-compacted required if --revision-bump > 0"));
     }
     let Request::Serve(settings) = parse(member)? else { return Err(wrong("snapshot restore: no such flag")) };
     let (config, _) = Config::new(settings, || None)?;
     config.validate_bootstrap()?;
-    let mut member = config.node();
+    let mut member = config.node(garboard_node::PeerTls::default());
     // Known once the member is started with them.
     member.advertise_client_urls.clear();
     Ok(RestoreConfig { snapshot, member, skip_hash_check, revision_bump, mark_compacted })
-}
-
-/// Name and value of `--name=value`, `--name` or `-w`; None for what is no flag.
-fn flag(argument: &str) -> Option<(&str, Option<&str>)> {
-    let text = argument.strip_prefix("--").or(argument.strip_prefix('-'))?;
-    Some(text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value))))
-}
-
-fn value_of<'a>(
-    argument: &str,
-    value: Option<&str>,
-    rest: &mut impl Iterator<Item = &'a &'a str>,
-) -> Result<String, CommandError> {
-    let value = value.or_else(|| rest.next().copied());
-    value.map(str::to_owned).ok_or_else(|| wrong(format!("flag needs an argument: {argument}")))
 }
 
 fn switch(argument: &str, value: Option<&str>) -> Result<bool, CommandError> {

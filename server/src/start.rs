@@ -4,18 +4,25 @@ use std::ffi::OsString;
 use std::io;
 use std::io::Write;
 use std::net::IpAddr;
+use std::net::ToSocketAddrs as _;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use garboard_node::Release;
 use garboard_storage::disk::Disk;
 use garboard_storage::disk::RealDisk;
+use garboard_storage::wal::WalError;
+use garboard_storage::wal::survey::has_entries;
 use serde_json::Map;
 use serde_json::Value;
 
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::Lookups;
+use crate::dns::DnsError;
+use crate::dns::Resolver;
 use crate::env;
 use crate::env::EnvError;
 use crate::file;
@@ -24,6 +31,7 @@ use crate::flags::Settings;
 use crate::flags::help;
 use crate::flags::parse::Request;
 use crate::flags::parse::parse;
+use crate::inspect;
 use crate::log;
 use crate::log::Level;
 use crate::log::LogError;
@@ -33,6 +41,9 @@ use crate::snapshot;
 use crate::snapshot::CommandError;
 use crate::version;
 use crate::wal_dump;
+
+/// The exit code of `inspect` when something is damaged.
+const EXIT_DAMAGED: u8 = 5;
 
 /// Why a member was not started.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +56,10 @@ enum StartError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("error setting up initial cluster: {0}")]
+    Dns(#[from] DnsError),
+    #[error(transparent)]
+    Wal(#[from] WalError),
     #[error("cannot look into the data directory: {0}")]
     DataDir(io::Error),
 }
@@ -54,12 +69,13 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
-    run_on(Arc::new(RealDisk), arguments, variables)
+    run_as(Arc::new(RealDisk), Release::default(), arguments, variables)
 }
 
-/// The same on another disk; subcommands are for the real one.
-pub fn run_on(
+/// The same on another disk or as another release; subcommands are for the real ones.
+pub fn run_as(
     disk: Arc<dyn Disk>,
+    release: Release,
     arguments: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
@@ -70,6 +86,7 @@ pub fn run_on(
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["wal", "dump", dir] => return dump_wal(Path::new(dir)),
         ["snapshot", ref rest @ ..] => return run_snapshot(rest),
+        ["inspect", ref rest @ ..] => return run_inspect(rest),
         ["wal", ..] => return usage("wal: the one subcommand is: dump <directory>", 2),
         [command @ ("gateway" | "grpc-proxy"), ..] => {
             return usage(&format!("the subcommand {command} is not supported"), 1);
@@ -92,7 +109,7 @@ pub fn run_on(
     // Variables that are not UTF-8 are no flags of ours.
     let variables = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     match prepare(settings, variables.collect(), &arguments, &disk) {
-        Ok(config) => serve::run(&config, disk),
+        Ok(config) => serve::run(&config, disk, release),
         Err(error) => {
             let fields = Map::from_iter([("error".to_owned(), Value::from(error.to_string()))]);
             log::emit(Level::Fatal, "failed to verify flags", &fields);
@@ -110,17 +127,33 @@ fn prepare(
     disk: &Arc<dyn Disk>,
 ) -> Result<Config, StartError> {
     let (settings, mut notices) = load(settings, variables, &**disk)?;
-    let (config, about_config) = Config::new(settings, default_host)?;
+    let (mut config, about_config) = Config::new(settings, default_host)?;
     notices.extend(about_config);
     log::begin(&config.log, disk)?;
     log::notice(&Notice::info("Running: ").with("args", arguments.to_vec()));
     for notice in &notices {
         log::notice(notice);
     }
+    discover(&mut config, &**disk)?;
+    config.validate_peers()?;
     if !disk.exists(&config.data_dir.join("member")).map_err(StartError::DataDir)? {
         config.validate_bootstrap()?;
     }
     Ok(config)
+}
+
+/// Asks DNS who the members are, until this one has a log that says so. One that joins is told by the members.
+fn discover(config: &mut Config, disk: &dyn Disk) -> Result<(), StartError> {
+    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| config.data_dir.join("member/wal"));
+    if config.discovery_srv.is_none() || !config.join.is_empty() || has_entries(disk, &wal_dir)? {
+        return Ok(());
+    }
+    let resolver = Resolver::of_system(disk)?;
+    let host = |name: &str, port: u16| (name, port).to_socket_addrs().map(Iterator::collect);
+    for notice in config.discover(&Lookups { srv: &|name| resolver.srv(name), host: &host })? {
+        log::notice(&notice);
+    }
+    Ok(())
 }
 
 /// The values that count: from the file when there is one, else from flags and environment.
@@ -164,6 +197,21 @@ fn dump_wal(dir: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print(io::stderr().lock(), &format!("garboard wal dump: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_inspect(arguments: &[&str]) -> ExitCode {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match inspect::run(arguments, &disk) {
+        Ok((text, is_whole)) => {
+            print(io::stdout().lock(), &text);
+            if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DAMAGED) }
+        }
+        Err(error @ inspect::CommandError::Arguments(_)) => usage(&format!("Error: {error}"), 2),
+        Err(error) => {
+            print(io::stderr().lock(), &format!("Error: {error}\n"));
             ExitCode::FAILURE
         }
     }

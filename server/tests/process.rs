@@ -90,6 +90,8 @@ fn member_in(dir: &Path) -> Command {
     let mut command = command();
     command.current_dir(dir).args(["--name=a", "--data-dir=data"]);
     command.arg(format!("--listen-client-urls={socket}")).arg(format!("--advertise-client-urls={socket}"));
+    // The tests run beside each other.
+    command.arg("--listen-peer-urls=http://127.0.0.1:0");
     command
 }
 
@@ -129,7 +131,7 @@ fn what_cannot_be_started_with_is_one_line_of_json_and_exit_1() {
     for (output, expected) in [
         (flag_and_variable, "conflicting environment variable \"ETCD_NAME\" is shadowed"),
         (run(&["--election-timeout=1"]), "--election-timeout[1ms] should be at least"),
-        (run(&["--force-new-cluster"]), "--force-new-cluster=true is not supported"),
+        (run(&["--auto-tls"]), "--auto-tls=true is not supported"),
         (run(&["--config-file=/nowhere/at/all"]), "cannot read the config file"),
     ] {
         assert_eq!(output.status.code(), Some(1));
@@ -179,7 +181,7 @@ fn a_data_directory_in_use_is_refused() {
 fn a_config_file_stands_instead_of_flags_and_environment() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("etcd.conf.yml");
-    let text = "name: filed\ndata-dir: data\nlisten-client-urls: unix://client.sock\nlog-format: json\nproxy: off\n";
+    let text = "name: filed\ndata-dir: data\nlisten-client-urls: unix://client.sock\nlisten-peer-urls: http://127.0.0.1:0\nlog-format: json\nproxy: off\n";
     write_atomic(&RealDisk, &path, text.as_bytes()).expect("the file is written");
     let mut command = command();
     command.current_dir(dir.path()).args(["--name=flagged", "--election-timeout=1"]).env("ETCD_NAME", "variable");
@@ -198,4 +200,15 @@ fn after_the_first_start_the_initial_cluster_is_not_read() {
     assert_eq!(member_in(dir.path()).arg(other).output().expect("the binary runs").status.code(), Some(1));
     Member::start(&mut member_in(dir.path())).until(READY);
     Member::start(member_in(dir.path()).arg(other)).until(READY);
+}
+
+/// The members know better than the records, which need not be there any more.
+#[test]
+fn who_joins_does_not_ask_dns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = member_in(dir.path());
+    // Nobody listens there, and nobody has that name (RFC 6761).
+    command.args(["--join=http://127.0.0.1:1", "--discovery-srv=nobody.invalid"]);
+    let member = Member::start(&mut command);
+    member.until("could not retrieve cluster information from the given URLs");
 }

@@ -1,6 +1,7 @@
 //! What answers are made of: one enum for HTTP and gRPC.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -8,6 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body::SizeHint;
+use tokio::sync::watch;
 
 use crate::grpc::body::AnswerBody;
 use crate::listen::peer::OpenStream;
@@ -24,6 +26,7 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Answer(AnswerBody),
+    Peer { answer: tonic::body::Body, stop: Pin<Box<dyn Future<Output = ()> + Send>> },
 }
 
 impl Body {
@@ -43,6 +46,15 @@ impl Body {
         Body { kind: Kind::Answer(answer), _open: None }
     }
 
+    /// What a peer is answered. Its streams never end by themselves: `stop` does it.
+    pub fn peer(answer: tonic::body::Body, mut stop: watch::Receiver<bool>) -> Body {
+        let stop = Box::pin(async move {
+            // Gone without a word is an end as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        Body { kind: Kind::Peer { answer, stop }, _open: None }
+    }
+
     /// Ties the body to the stream it is sent on.
     pub fn on(mut self, open: OpenStream) -> Body {
         self._open = Some(open);
@@ -58,9 +70,18 @@ impl http_body::Body for Body {
         if let Kind::Answer(answer) = &mut self.kind {
             return Pin::new(answer).poll_frame(cx);
         }
+        if let Kind::Peer { answer, stop } = &mut self.kind {
+            if stop.as_mut().poll(cx).is_ready() {
+                self.kind = Kind::Empty;
+                return Poll::Ready(None);
+            }
+            let frame = std::task::ready!(Pin::new(answer).poll_frame(cx));
+            // The status of a failure stands in the trailers.
+            return Poll::Ready(frame.and_then(Result::ok).map(Ok));
+        }
         match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Kind::Empty | Kind::Answer(_) => Poll::Ready(None),
+            Kind::Empty | Kind::Answer(_) | Kind::Peer { .. } => Poll::Ready(None),
         }
     }
 
@@ -72,7 +93,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Answer(_) => SizeHint::default(),
+            Kind::Answer(_) | Kind::Peer { .. } => SizeHint::default(),
         }
     }
 }

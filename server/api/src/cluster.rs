@@ -1,6 +1,4 @@
-//! The Cluster service: who the members are. The list is what raft committed.
-//!
-//! Members do not change yet: a change that etcd would refuse, too, gets etcd's error, any other is refused by name.
+//! The Cluster service: who the members are, and how that changes. The list is what raft committed.
 
 use garboard_node::Node;
 use garboard_proto::etcdserverpb as pb;
@@ -12,18 +10,21 @@ use crate::listen::url::ListenUrl;
 use crate::status;
 use crate::status::Status;
 
-const FIXED: Status =
-    Status::unimplemented("etcdserver: this release does not change the membership of a running cluster");
-
 /// Cluster, as etcd serves it.
 pub struct ClusterService {
     pub node: Node,
 }
 
 impl ClusterService {
-    fn member(&self, id: u64) -> Result<pb::Member, Status> {
-        self.node.members().into_iter().find(|member| member.id == id).ok_or(status::MEMBER_NOT_FOUND)
+    /// etcd's cluster responses carry no revision.
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        Some(self.node.header(0))
     }
+}
+
+fn check_urls(urls: &[String]) -> Result<(), Status> {
+    let is_url = |url: &String| url.parse::<ListenUrl>().is_ok();
+    if urls.is_empty() || !urls.iter().all(is_url) { Err(status::MEMBER_BAD_URLS) } else { Ok(()) }
 }
 
 #[tonic::async_trait]
@@ -32,32 +33,28 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, tonic::Status> {
-        let urls = request.into_inner().peer_ur_ls;
-        if urls.is_empty() || urls.iter().any(|url| url.parse::<ListenUrl>().is_err()) {
-            return Err(status::MEMBER_BAD_URLS.into());
-        }
-        let taken = |member: pb::Member| member.peer_ur_ls.iter().any(|url| urls.contains(url));
-        if self.node.members().into_iter().any(taken) {
-            return Err(status::PEER_URL_EXIST.into());
-        }
-        Err(FIXED.into())
+        let request = request.into_inner();
+        check_urls(&request.peer_ur_ls)?;
+        let (member, members) = self.node.member_add(request).await.map_err(Status::from)?;
+        Ok(Response::new(pb::MemberAddResponse { header: self.header(), member: Some(member), members }))
     }
 
     async fn member_remove(
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, tonic::Status> {
-        self.member(request.into_inner().id)?;
-        // The only member: no quorum would be left.
-        Err(status::MEMBER_NOT_ENOUGH_STARTED.into())
+        let members = self.node.member_remove(request.into_inner()).await.map_err(Status::from)?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: self.header(), members }))
     }
 
     async fn member_update(
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, tonic::Status> {
-        self.member(request.into_inner().id)?;
-        Err(FIXED.into())
+        let request = request.into_inner();
+        check_urls(&request.peer_ur_ls)?;
+        let members = self.node.member_update(request).await.map_err(Status::from)?;
+        Ok(Response::new(pb::MemberUpdateResponse { header: self.header(), members }))
     }
 
     async fn member_list(
@@ -67,15 +64,14 @@ impl Cluster for ClusterService {
         if request.into_inner().linearizable {
             self.node.linearizable_read().await.map_err(Status::from)?;
         }
-        // etcd's cluster responses carry no revision.
-        Ok(Response::new(pb::MemberListResponse { header: Some(self.node.header(0)), members: self.node.members() }))
+        Ok(Response::new(pb::MemberListResponse { header: self.header(), members: self.node.members() }))
     }
 
     async fn member_promote(
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, tonic::Status> {
-        self.member(request.into_inner().id)?;
-        Err(status::MEMBER_NOT_LEARNER.into())
+        let members = self.node.member_promote(request.into_inner()).await.map_err(Status::from)?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: self.header(), members }))
     }
 }

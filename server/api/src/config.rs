@@ -1,11 +1,14 @@
 //! What the API is told by the command line.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use garboard_tls::ReadFile;
+use garboard_tls::Reloader;
+use garboard_tls::TlsOptions;
 
 use crate::listen::Limits;
 use crate::listen::url::ListenUrl;
-use crate::tls::ReadFile;
-use crate::tls::TlsOptions;
 
 /// The API's configuration. [`ApiConfig::new`] has etcd's defaults.
 #[derive(Clone)]
@@ -14,6 +17,10 @@ pub struct ApiConfig {
     pub client_urls: Vec<ListenUrl>,
     /// `--listen-metrics-urls`.
     pub metrics_urls: Vec<ListenUrl>,
+    /// `--listen-peer-urls`.
+    pub peer_urls: Vec<ListenUrl>,
+    /// Needed by such of them as have TLS.
+    pub peer_tls: Option<Arc<Reloader>>,
     /// Needed by `https` and `unixs` URLs.
     pub tls: Option<TlsOptions>,
     /// How often, at most, the TLS files are looked at again when a client shakes hands.
@@ -45,6 +52,8 @@ impl ApiConfig {
         ApiConfig {
             client_urls: Vec::new(),
             metrics_urls: Vec::new(),
+            peer_urls: Vec::new(),
+            peer_tls: None,
             tls: None,
             tls_look_interval: Duration::from_millis(300),
             read_file,

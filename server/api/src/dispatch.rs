@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use garboard_node::Node;
+use garboard_node::PeersService;
 use garboard_proto::etcdserverpb::auth_server::AuthServer;
 use garboard_proto::etcdserverpb::cluster_server::ClusterServer;
 use garboard_proto::etcdserverpb::kv_server::KvServer;
@@ -57,15 +58,22 @@ pub struct Api {
     pub cluster: ClusterServer<ClusterService>,
     pub maintenance: MaintenanceServer<MaintenanceService>,
     pub auth: AuthServer<AuthService>,
+    pub peers: PeersService,
     pub message_bytes_max: usize,
     pub election_timeout: Duration,
     pub stop: watch::Receiver<bool>,
+    pub peer_stop: watch::Receiver<bool>,
 }
 
 impl Handler for Api {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
         if peer.surface() == Surface::Client && is_grpc(&request) {
             self.call(request, peer).await
+        } else if peer.surface() == Surface::Peer && is_grpc(&request) {
+            match self.peers.clone().call(request).await {
+                Ok(answer) => answer.map(|body| Body::peer(body, self.peer_stop.clone())),
+                Err(infallible) => match infallible {},
+            }
         } else {
             // Rare next to calls, and larger: boxed, so that calls need not make room for it.
             Box::pin(self.http.respond(request, peer.surface())).await
@@ -119,6 +127,9 @@ impl Api {
         let leader_required = headers.get("hasleader").is_some_and(|value| value == "true");
         if leader_required && self.node.leadership().borrow().leader == 0 {
             return Err(status::NO_LEADER);
+        }
+        if self.node.is_learner() && !method.is_for_learners() {
+            return Err(status::NOT_SUPPORTED_FOR_LEARNER);
         }
         let deadline = timeout::deadline(headers)?;
         if unary {

@@ -24,7 +24,6 @@ use crate::http::health::Health;
 use crate::http::health::NodeProbe;
 use crate::listen::Surface;
 use crate::metrics::Metrics;
-use crate::version;
 
 /// Answers what is not gRPC.
 pub struct HttpService {
@@ -75,9 +74,9 @@ impl HttpService {
     fn version(&self) -> Response<Body> {
         let cluster = self.node.status().cluster_version;
         let body = serde_json::json!({
-            "etcdserver": version::SERVER,
+            "etcdserver": self.node.etcd_version(),
             "etcdcluster": cluster.as_deref().unwrap_or("not_decided"),
-            "storage": version::STORAGE,
+            "storage": self.node.storage_version(),
         });
         json(&body)
     }

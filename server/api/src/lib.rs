@@ -4,8 +4,6 @@
 //! `lease`, `cluster`, `maintenance`, `auth`) -> `garboard_node`. Errors become statuses in `status`, once.
 #![forbid(unsafe_code)]
 
-pub mod version;
-
 mod answers;
 mod auth;
 mod body;
@@ -24,13 +22,16 @@ mod metrics;
 mod range;
 mod serve;
 pub mod status;
-mod tls;
 mod watch;
 
 pub use config::ApiConfig;
+pub use garboard_tls::Identity;
+pub use garboard_tls::ReadFile;
+pub use garboard_tls::TlsError;
+pub use garboard_tls::TlsOptions;
+pub use garboard_tls::TlsVersion;
 pub use listen::Limits;
 pub use listen::Surface;
-pub use listen::peer::Identity;
 pub use listen::peer::Peer;
 pub use listen::url::ListenUrl;
 pub use listen::url::Scheme;
@@ -38,10 +39,6 @@ pub use listen::url::UrlError;
 pub use serve::ApiError;
 pub use serve::Running;
 pub use serve::serve;
-pub use tls::ReadFile;
-pub use tls::TlsError;
-pub use tls::TlsOptions;
-pub use tls::TlsVersion;
 
 #[cfg(test)]
 mod tests;

@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use garboard_runtime::clock;
 use garboard_runtime::spawn;
+use garboard_tls::Reloader;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::body::Body;
@@ -33,15 +35,16 @@ use crate::listen::peer::Peer;
 use crate::listen::url::ListenUrl;
 use crate::listen::workers::Job;
 use crate::listen::workers::Workers;
-use crate::tls::reload::Reloader;
 
-/// Which of the two faces of the server a URL shows.
+/// Which of the faces of the server a URL shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
     /// Everything.
     Client,
     /// `/metrics` and the health checks only.
     Metrics,
+    /// What members say to each other.
+    Peer,
 }
 
 /// What answers requests.
@@ -124,17 +127,24 @@ pub fn listen(url: &ListenUrl, entrance: Entrance, limits: &Limits) -> io::Resul
     Ok(Bound { url, listener, entrance: Arc::new(entrance) })
 }
 
-/// Accepts until `stop` turns true; the workers then drain what is open.
+/// Accepts until `stop` turns true; the workers then drain what is open. `client` is held by each connection.
 pub fn accept(
     bound: Bound,
     workers: &Arc<Workers>,
     places: &Arc<Semaphore>,
     stop: watch::Receiver<bool>,
+    client: Option<mpsc::Sender<()>>,
 ) -> spawn::JoinHandle<()> {
-    spawn::task(accept_loop(bound, Arc::clone(workers), Arc::clone(places), stop))
+    spawn::task(accept_loop(bound, Arc::clone(workers), Arc::clone(places), stop, client))
 }
 
-async fn accept_loop(bound: Bound, workers: Arc<Workers>, places: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+async fn accept_loop(
+    bound: Bound,
+    workers: Arc<Workers>,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+    client: Option<mpsc::Sender<()>>,
+) {
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
@@ -146,7 +156,8 @@ async fn accept_loop(bound: Bound, workers: Arc<Workers>, places: Arc<Semaphore>
         };
         match accepted {
             Ok((socket, remote, place)) => {
-                workers.deal(Job { socket, remote, entrance: Arc::clone(&bound.entrance), _place: place });
+                let (entrance, stop, client) = (Arc::clone(&bound.entrance), stop.clone(), client.clone());
+                workers.deal(Job { socket, remote, entrance, stop, _place: place, _client: client });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: each retry at once would burn the processor that could free some.

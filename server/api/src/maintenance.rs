@@ -12,9 +12,10 @@ use garboard_proto::etcdserverpb::maintenance_server::Maintenance;
 use tonic::Request;
 use tonic::Response;
 
-use crate::status;
 use crate::status::Status;
-use crate::version;
+
+/// For an action that etcd does not know: not in its table of errors, so without a code of its own.
+const UNKNOWN_METHOD: Status = Status::fixed(tonic::Code::Unknown, "etcdserver: unknown method");
 
 /// Maintenance, as etcd serves it.
 pub struct MaintenanceService {
@@ -41,7 +42,7 @@ impl Maintenance for MaintenanceService {
         let status = self.node.status();
         Ok(Response::new(pb::StatusResponse {
             header: self.header(),
-            version: version::SERVER.to_owned(),
+            version: self.node.etcd_version().to_owned(),
             db_size: status.db_size,
             leader: status.leader,
             raft_index: status.raft_index,
@@ -50,9 +51,12 @@ impl Maintenance for MaintenanceService {
             errors: status.errors,
             db_size_in_use: status.db_size_in_use,
             is_learner: status.is_learner,
-            storage_version: version::STORAGE.to_owned(),
+            storage_version: self.node.storage_version(),
             db_size_quota: status.db_size_quota,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(pb::DowngradeInfo {
+                enabled: status.downgrade_target.is_some(),
+                target_version: status.downgrade_target.unwrap_or_default(),
+            }),
         }))
     }
 
@@ -87,12 +91,12 @@ impl Maintenance for MaintenanceService {
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<SnapshotAnswers>, tonic::Status> {
         let Snapshot { file_len, version, blobs } = self.node.snapshot().await.map_err(Status::from)?;
-        let answers = stream::unfold((blobs, file_len), move |(mut blobs, left)| async move {
+        let answers = stream::unfold((blobs, file_len, version), move |(mut blobs, left, version)| async move {
             let blob = blobs.recv().await?;
             let left = left.saturating_sub(blob.as_ref().map_or(0, |blob| blob.len() as u64));
             let answer =
-                |blob| pb::SnapshotResponse { header: None, remaining_bytes: left, blob, version: version.to_owned() };
-            Some((blob.map(answer).map_err(|error| Status::from(error).into()), (blobs, left)))
+                |blob| pb::SnapshotResponse { header: None, remaining_bytes: left, blob, version: version.clone() };
+            Some((blob.map(answer).map_err(|error| Status::from(error).into()), (blobs, left, version)))
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -111,56 +115,8 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, tonic::Status> {
         let request = request.into_inner();
-        let cluster_version = self.node.status().cluster_version;
-        if request.action() != DowngradeAction::Cancel {
-            return Err(refuse_downgrade(cluster_version.as_deref(), &request.version).into());
-        }
-        // There is none to cancel, which etcd does not call an error.
-        let version = cluster_version.as_deref().and_then(major_minor).ok_or(status::CLUSTER_VERSION_UNAVAILABLE)?;
-        let version = format!("{}.{}", version.0, version.1);
+        let action = DowngradeAction::try_from(request.action).map_err(|_| UNKNOWN_METHOD)?;
+        let version = self.node.downgrade(action, &request.version).await.map_err(Status::from)?;
         Ok(Response::new(pb::DowngradeResponse { header: self.header(), version }))
-    }
-}
-
-/// What etcd would refuse gets etcd's error, what it would do is refused by name.
-fn refuse_downgrade(cluster_version: Option<&str>, target: &str) -> Status {
-    let Some((major, minor)) = major_minor(target) else { return status::WRONG_DOWNGRADE_VERSION_FORMAT };
-    match cluster_version.and_then(major_minor) {
-        None => status::CLUSTER_VERSION_UNAVAILABLE,
-        Some(now) if now != (major, minor.saturating_add(1)) => status::INVALID_DOWNGRADE_TARGET_VERSION,
-        Some(_) => Status::unimplemented("etcdserver: this release cannot be downgraded"),
-    }
-}
-
-/// Of `3.5`, or of a semantic version.
-fn major_minor(version: &str) -> Option<(u64, u64)> {
-    let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-    let mut parts = version.splitn(3, '.');
-    let (major, minor) = (number(parts.next()?)?, number(parts.next()?)?);
-    if let Some(patch) = parts.next() {
-        number(patch.split(['-', '+']).next()?)?;
-    }
-    Some((major, minor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_versions_with_and_without_a_patch() {
-        assert_eq!(major_minor("3.5"), Some((3, 5)));
-        assert_eq!(major_minor("3.5.0-rc.1"), Some((3, 5)));
-        for wrong in ["", "3", "3.", "v3.5", "3.5.", "3.5.x", "3.-1", "3.+5"] {
-            assert_eq!(major_minor(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_minor_version_before_is_a_target() {
-        assert_eq!(refuse_downgrade(Some("3.6.0"), "nonsense"), status::WRONG_DOWNGRADE_VERSION_FORMAT);
-        assert_eq!(refuse_downgrade(Some("3.6.0"), "3.6"), status::INVALID_DOWNGRADE_TARGET_VERSION);
-        assert_eq!(refuse_downgrade(None, "3.5"), status::CLUSTER_VERSION_UNAVAILABLE);
-        assert_eq!(refuse_downgrade(Some("3.6.0"), "3.5.2").code, tonic::Code::Unimplemented);
     }
 }

@@ -104,6 +104,13 @@ methods! {
     HealthWatch = "grpc.health.v1.Health", "Watch", ServerStream;
 }
 
+impl Method {
+    /// Whether a learner answers it, as in etcd; of ranges, the serializable ones.
+    pub fn is_for_learners(self) -> bool {
+        matches!(self, Method::Status | Method::Range | Method::Snapshot)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ use tonic::codec::Streaming;
 
 use crate::answers::Place;
 use crate::kv::KvService;
+use crate::status;
 
 /// As in etcd.
 const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
@@ -69,6 +70,9 @@ impl RangeService {
         let request = requests.message().await?.ok_or_else(missing)?;
         // Read to its end, as the trailers are part of the request.
         requests.trailers().await?;
+        if !request.serializable && self.kv.node.is_learner() {
+            return Err(status::NOT_SUPPORTED_FOR_LEARNER.into());
+        }
         let answer = self.kv.read_range(request).await?;
         let len = answer.rows.encoded_len(&answer.header);
         if len > MESSAGE_BYTES_MAX {

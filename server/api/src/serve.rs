@@ -11,9 +11,13 @@ use garboard_proto::etcdserverpb::cluster_server::ClusterServer;
 use garboard_proto::etcdserverpb::kv_server::KvServer;
 use garboard_proto::etcdserverpb::lease_server::LeaseServer;
 use garboard_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use garboard_runtime::clock;
 use garboard_runtime::spawn;
+use garboard_tls::Reloader;
+use garboard_tls::TlsError;
 use prometheus::Registry;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::answers::Room;
@@ -34,9 +38,6 @@ use crate::listen::workers::Workers;
 use crate::maintenance::MaintenanceService;
 use crate::metrics::Metrics;
 use crate::range::RangeService;
-use crate::tls::TlsError;
-use crate::tls::reload::Reloader;
-use crate::version;
 use crate::watch::WatchService;
 
 /// What gRPC may need around the largest request, in bytes; etcd's allowance.
@@ -65,6 +66,8 @@ pub struct Running {
     pub client_urls: Vec<ListenUrl>,
     /// The metrics URLs with the ports they got.
     pub metrics_urls: Vec<ListenUrl>,
+    /// The peer URLs with the ports they got.
+    pub peer_urls: Vec<ListenUrl>,
     finished: spawn::JoinHandle<()>,
 }
 
@@ -86,19 +89,25 @@ pub async fn serve(
     registry: Registry,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, ApiError> {
-    let metrics = Metrics::register(&registry, config.extensive_metrics, config.slow_request, version::SERVER)?;
-    let (stopper, stop) = watch::channel(false);
-    let api = Arc::new(assemble(&config, node, registry, Arc::new(metrics), stop.clone()));
-    start(&config, &api, stopper, stop, shutdown)
+    let metrics = Metrics::register(&registry, config.extensive_metrics, config.slow_request, node.etcd_version())?;
+    let stops = Stops::default();
+    let api = Arc::new(assemble(&config, node, registry, Arc::new(metrics), &stops));
+    start(&config, &api, stops, shutdown)
 }
 
-fn assemble(
-    config: &ApiConfig,
-    node: Node,
-    registry: Registry,
-    metrics: Arc<Metrics>,
-    stop: watch::Receiver<bool>,
-) -> Api {
+/// Turn true when connections are to end: clients' first, since what they wait for comes from peers.
+pub(crate) struct Stops {
+    clients: watch::Sender<bool>,
+    peers: watch::Sender<bool>,
+}
+
+impl Default for Stops {
+    fn default() -> Self {
+        Self { clients: watch::Sender::new(false), peers: watch::Sender::new(false) }
+    }
+}
+
+fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Metrics>, stops: &Stops) -> Api {
     let message_bytes_max = node.max_request_bytes() + MESSAGE_OVERHEAD_BYTES;
     let progress_interval = if config.watch_progress_interval.is_zero() {
         PROGRESS_INTERVAL
@@ -117,10 +126,12 @@ fn assemble(
         cluster: ClusterServer::new(ClusterService { node: node.clone() }),
         maintenance: MaintenanceServer::new(MaintenanceService { node: node.clone() }),
         auth: AuthServer::new(AuthService { node: node.clone() }),
+        peers: node.peers(),
         node,
         message_bytes_max,
         election_timeout: config.election_timeout,
-        stop,
+        stop: stops.clients.subscribe(),
+        peer_stop: stops.peers.subscribe(),
     }
 }
 
@@ -128,8 +139,7 @@ fn assemble(
 pub(crate) fn start<H: Handler>(
     config: &ApiConfig,
     handler: &Arc<H>,
-    stopper: watch::Sender<bool>,
-    stop: watch::Receiver<bool>,
+    stops: Stops,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, ApiError> {
     let tls = match &config.tls {
@@ -139,6 +149,7 @@ pub(crate) fn start<H: Handler>(
         None => None,
     };
     let bind = |url: &ListenUrl, surface| -> Result<Bound, ApiError> {
+        let tls = if surface == Surface::Peer { &config.peer_tls } else { &tls };
         let tls = if url.scheme.is_tls() {
             Some(tls.clone().ok_or_else(|| ApiError::NoCertificate(url.clone()))?)
         } else {
@@ -150,28 +161,40 @@ pub(crate) fn start<H: Handler>(
     let client: Vec<_> = config.client_urls.iter().map(|url| bind(url, Surface::Client)).collect::<Result<_, _>>()?;
     let metrics: Vec<_> =
         config.metrics_urls.iter().map(|url| bind(url, Surface::Metrics)).collect::<Result<_, _>>()?;
+    let peer: Vec<_> = config.peer_urls.iter().map(|url| bind(url, Surface::Peer)).collect::<Result<_, _>>()?;
     let urls = |bound: &[Bound]| bound.iter().map(|bound| bound.url.clone()).collect();
-    let (client_urls, metrics_urls) = (urls(&client), urls(&metrics));
+    let (client_urls, metrics_urls, peer_urls) = (urls(&client), urls(&metrics), urls(&peer));
 
     let threads = match config.client_threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
     let limits = Arc::new(config.limits.clone());
-    let workers = Workers::start(threads, handler, &limits, &stop).map_err(ApiError::Thread)?;
-    let workers = Arc::new(workers);
+    let workers = Arc::new(Workers::start(threads, handler, &limits).map_err(ApiError::Thread)?);
     let places = Arc::new(Semaphore::new(config.limits.connections_max));
-    let accepting: Vec<_> =
-        client.into_iter().chain(metrics).map(|bound| listen::accept(bound, &workers, &places, stop.clone())).collect();
+    let (alive, mut clients_gone) = mpsc::channel(1);
+    let accept =
+        |bound, stop: &watch::Sender<bool>, client| listen::accept(bound, &workers, &places, stop.subscribe(), client);
+    let clients = client.into_iter().chain(metrics);
+    let clients: Vec<_> = clients.map(|bound| accept(bound, &stops.clients, Some(alive.clone()))).collect();
+    let peers: Vec<_> = peer.into_iter().map(|bound| accept(bound, &stops.peers, None)).collect();
+    drop(alive);
+    let drain_timeout = config.limits.drain_timeout;
     let finished = spawn::task(async move {
         shutdown.await;
-        stopper.send_replace(true);
-        for accepting in accepting {
+        stops.clients.send_replace(true);
+        for accepting in clients {
+            let _ = accepting.await;
+        }
+        // Nothing is ever sent: it ends with the last connection of a client.
+        let _ = clock::timeout(drain_timeout, clients_gone.recv()).await;
+        stops.peers.send_replace(true);
+        for accepting in peers {
             let _ = accepting.await;
         }
         if let Some(workers) = Arc::into_inner(workers) {
             workers.finish().await;
         }
     });
-    Ok(Running { client_urls, metrics_urls, finished })
+    Ok(Running { client_urls, metrics_urls, peer_urls, finished })
 }

@@ -173,6 +173,21 @@ impl From<node::Error> for Status {
             node::Error::Stopped => STOPPED,
             node::Error::LeaseNotFound => LEASE_NOT_FOUND,
             node::Error::BadLeaderTransferee => BAD_LEADER_TRANSFEREE,
+            // Not one of etcd's table either.
+            node::Error::TransferTimeout => {
+                Status::new(Code::Unknown, "etcdserver: request timed out, leader transfer took too long")
+            }
+            node::Error::MemberNotFound => MEMBER_NOT_FOUND,
+            node::Error::PeerUrlExists => PEER_URL_EXIST,
+            node::Error::MemberNotLearner => MEMBER_NOT_LEARNER,
+            node::Error::LearnerNotReady => LEARNER_NOT_READY,
+            node::Error::TooManyLearners => TOO_MANY_LEARNERS,
+            node::Error::NotEnoughStarted => MEMBER_NOT_ENOUGH_STARTED,
+            node::Error::Unhealthy => UNHEALTHY,
+            node::Error::WrongDowngradeVersionFormat => WRONG_DOWNGRADE_VERSION_FORMAT,
+            node::Error::InvalidDowngradeTarget => INVALID_DOWNGRADE_TARGET_VERSION,
+            node::Error::DowngradeInProcess => DOWNGRADE_IN_PROCESS,
+            node::Error::ClusterVersionUnavailable => CLUSTER_VERSION_UNAVAILABLE,
             node::Error::Internal(message) => Status::new(Code::Unknown, message),
         }
     }
@@ -189,6 +204,8 @@ impl From<mvcc::Error> for Status {
             mvcc::Error::FutureRevision => FUTURE_REV,
             mvcc::Error::NoSpace => NO_SPACE,
             mvcc::Error::Corrupt => CORRUPT,
+            // What clients try again, as when the member they asked has lost its leader.
+            mvcc::Error::Replaced => LEADER_CHANGED,
             error @ (mvcc::Error::UnknownCommand | mvcc::Error::Damaged(_) | mvcc::Error::Backend(_)) => {
                 Status::new(Code::Unknown, error.to_string())
             }

@@ -28,13 +28,13 @@ pub fn run(input: &[u8]) -> Result<Config, String> {
     let (config, notices) = Config::new(settings, || host).map_err(|error| error.to_string())?;
     assert!(notices.iter().all(|notice| !format!("{notice:?}").is_empty()));
     let _ = config.validate_bootstrap();
-    let node = config.node();
+    let node = config.node(garboard_node::PeerTls::default());
     assert!(node.request_timeout() >= node.election_timeout && node.min_lease_ttl_s() > 0);
     let _ = (
         node.quota_bytes(),
         garboard_node::member_id(&node.initial_advertise_peer_urls, &node.initial_cluster_token, None),
     );
-    let _ = config.api(Arc::new(disk));
+    let _ = config.api(Arc::new(disk), None);
     Ok(config)
 }
 

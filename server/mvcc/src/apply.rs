@@ -41,6 +41,8 @@ pub enum Response {
     LeaseCheckpoint,
     Alarm(AlarmResponse),
     ClusterVersion,
+    FormatVersion,
+    Downgrade,
 }
 
 /// The one writer of a [`Store`].
@@ -86,6 +88,22 @@ impl Applier {
                 self.store.cluster.write().version = Some(request.version);
                 Ok(Response::ClusterVersion)
             }
+            Op::FormatVersion(request) => {
+                let mut cluster = self.store.cluster.write();
+                if request.version > cluster.format {
+                    cluster.format = request.version;
+                    let version = Bytes::copy_from_slice(&request.version.to_be_bytes());
+                    self.rows.insert((Table::Meta, meta::key(meta::FORMAT_VERSION)), Some(version));
+                }
+                Ok(Response::FormatVersion)
+            }
+            Op::Downgrade(request) => {
+                let target = Some(request.target).filter(|target| !target.is_empty());
+                let row = target.clone().map(Bytes::from);
+                self.rows.insert((Table::Meta, meta::key(meta::DOWNGRADE)), row);
+                self.store.cluster.write().downgrade = target;
+                Ok(Response::Downgrade)
+            }
         }
     }
 
@@ -111,7 +129,10 @@ impl Applier {
             let cluster = self.store.cluster.read();
             (cluster.alarms.has(AlarmType::Corrupt), cluster.alarms.has(AlarmType::Nospace))
         };
-        let closed_by_corrupt = !matches!(op, Op::LeaseCheckpoint(_) | Op::Alarm(_) | Op::ClusterVersion(_));
+        let closed_by_corrupt = !matches!(
+            op,
+            Op::LeaseCheckpoint(_) | Op::Alarm(_) | Op::ClusterVersion(_) | Op::FormatVersion(_) | Op::Downgrade(_)
+        );
         if corrupt && closed_by_corrupt {
             return Err(Error::Corrupt);
         }

@@ -24,6 +24,9 @@ pub enum Error {
     /// A CORRUPT alarm is raised.
     #[error("corrupt cluster")]
     Corrupt,
+    /// A snapshot has taken the state's place while it was read.
+    #[error("the state was replaced by a snapshot meanwhile")]
+    Replaced,
     /// The log holds a command of a newer version; going on would part this member from the others.
     #[error("unknown command in the log")]
     UnknownCommand,

@@ -5,6 +5,7 @@
 //! count only if they are what a reader at the hashed revision sees; a tombstone at exactly the compact revision never
 //! does. So the hash does not depend on how far the compaction got.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use crate::error::Error;
@@ -31,7 +32,10 @@ impl Store {
     /// Hashes up to `revision`, 0 for all. Reads the whole table: not for a thread that serves others. Two members with
     /// equal `compact_revision` and `hash_revision` have equal hashes, or one is corrupt.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        let view = self.view();
+        self.read(|view| self.hash_of(view, revision))
+    }
+
+    fn hash_of(&self, view: &View<'_>, revision: i64) -> Result<HashKv, Error> {
         if revision > 0 && revision < view.compact {
             return Err(Error::Compacted);
         }
@@ -39,7 +43,7 @@ impl Store {
             return Err(Error::FutureRevision);
         }
         let at = if revision == 0 { view.current } else { revision };
-        let scope = Scope { view: &view, at, sees_any: sees_any(&view, at) };
+        let scope = Scope { view, at, sees_any: sees_any(view, at)? };
         let mut hash = crc32c::crc32c(BUCKET);
         self.scan_rows(0, at, &mut |revision, tombstone, row| {
             if scope.hashes(revision, tombstone, row)? {
@@ -51,7 +55,7 @@ impl Store {
         Ok(HashKv { hash, revision: view.current, compact_revision: view.compact, hash_revision: at })
     }
 
-    /// Hashes all state: revisions, leases and alarms. For tests of members that applied the same entries; etcd's Hash
+    /// Hashes all state: revisions, leases, alarms, and what the members agreed on of versions. For tests of members that applied the same entries; etcd's Hash
     /// covers its file's buckets and is never equal.
     pub fn hash(&self) -> Result<u32, Error> {
         let mut hash = self.hash_kv(0)?.hash;
@@ -65,7 +69,14 @@ impl Store {
         for alarm in self.alarms() {
             hash = crc32c::crc32c_append(hash, &crate::alarm::row_key(&alarm));
         }
-        Ok(crc32c::crc32c_append(hash, self.cluster_version().unwrap_or_default().as_bytes()))
+        hash = crc32c::crc32c_append(hash, &self.format_version().to_be_bytes());
+        for version in [self.cluster_version(), self.downgrade_target()] {
+            let version = version.unwrap_or_default();
+            // With its length: what ends one begins no other.
+            hash = crc32c::crc32c_append(hash, &[u8::try_from(version.len()).unwrap_or(u8::MAX)]);
+            hash = crc32c::crc32c_append(hash, version.as_bytes());
+        }
+        Ok(hash)
     }
 }
 
@@ -94,11 +105,20 @@ impl Scope<'_> {
     }
 }
 
-fn sees_any(view: &View<'_>, at: i64) -> bool {
+/// Whether etcd would keep anything, were it compacted at `at`. A key that was deleted and put again at `at` itself does not count there: etcd
+/// looks at the generation that ended (`keyIndex.doCompact`).
+fn sees_any(view: &View<'_>, at: i64) -> Result<bool, Error> {
+    let mut ended = BTreeSet::new();
+    view.store.scan_rows(at, at, &mut |_, tombstone, row| {
+        if tombstone {
+            ended.insert(RowView::parse(row)?.key.to_vec());
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
     let mut any = false;
-    view.visit(KeyRange { start: b"", end: RangeEnd::Unbounded }, at, &mut |_, _| {
-        any = true;
-        ControlFlow::Break(())
+    view.visit(KeyRange { start: b"", end: RangeEnd::Unbounded }, at, &mut |key, _| {
+        any = !ended.contains(key);
+        if any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    any
+    Ok(any)
 }

@@ -37,4 +37,4 @@ pub use lease::{LEASE_TTL_MAX_S, LeaseView};
 pub use range::{RangePieces, RangeRows, RangeStream};
 pub use revision::{Revision, RowKey};
 pub use row::{MalformedRow, RowView};
-pub use store::{Store, StoreOptions};
+pub use store::{FIRST_FORMAT, Store, StoreOptions};

@@ -16,6 +16,10 @@ pub const SCHEDULED_COMPACTION: &str = "scheduled_compaction";
 pub const FINISHED_COMPACTION: &str = "finished_compaction";
 /// The cluster version that the members agreed on.
 pub const CLUSTER_VERSION: &str = "cluster_version";
+/// The format that the members agreed to write: 4 bytes.
+pub const FORMAT_VERSION: &str = "format_version";
+/// The version that a downgrade is to reach.
+pub const DOWNGRADE: &str = "downgrade";
 
 pub fn key(name: &'static str) -> Bytes {
     Bytes::from_static(name.as_bytes())

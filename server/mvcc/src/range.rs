@@ -54,26 +54,27 @@ impl Store {
     /// Serves a range from the state as it is now; whoever wants it linearizable sees to it that the state is recent
     /// enough. Fails with `Compacted` and `FutureRevision`.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        range(&self.view(), request, Total::Counted)
+        self.read(|view| range(view, request, Total::Counted))
     }
 
     /// As [`Store::range`], with the keys as they are stored.
     pub fn range_rows(&self, request: &RangeRequest) -> Result<RangeRows, Error> {
-        rows(&self.view(), request, Total::Counted)
+        self.read(|view| rows(view, request, Total::Counted))
     }
 
     /// About how many bytes a row of the range has, by its first ones; 0 for an empty range.
     pub fn average_row_bytes(&self, request: &RangeRequest) -> Result<u64, Error> {
-        let view = self.view();
-        let at = view.resolve(request.revision)?;
-        let mut revisions = Vec::with_capacity(SAMPLED_ROWS);
-        view.visit(KeyRange::new(&request.key, &request.range_end), at, &mut |_, version| {
-            revisions.push(version.revision);
-            if revisions.len() < SAMPLED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        let rows = view.rows(&revisions)?;
-        let bytes: usize = rows.iter().map(Bytes::len).sum();
-        Ok(bytes.div_ceil(rows.len().max(1)) as u64)
+        self.read(|view| {
+            let at = view.resolve(request.revision)?;
+            let mut revisions = Vec::with_capacity(SAMPLED_ROWS);
+            view.visit(KeyRange::new(&request.key, &request.range_end), at, &mut |_, version| {
+                revisions.push(version.revision);
+                if revisions.len() < SAMPLED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            let rows = view.rows(&revisions)?;
+            let bytes: usize = rows.iter().map(Bytes::len).sum();
+            Ok(bytes.div_ceil(rows.len().max(1)) as u64)
+        })
     }
 
     /// How many keys the answer to a range would have rows of, at most, and without looking long: a range at

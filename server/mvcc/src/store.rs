@@ -77,13 +77,19 @@ pub(crate) struct IndexState {
     /// Held by readers. Each compaction begins a new one, and drops nothing while somebody holds an older one: no
     /// reader loses a revision that it was granted.
     pub epoch: Arc<()>,
+    /// How often a snapshot has taken the place of all state.
+    pub replaced: u64,
 }
 
-#[derive(Default)]
 pub(crate) struct ClusterState {
     pub alarms: AlarmTable,
     pub version: Option<String>,
+    pub format: u32,
+    pub downgrade: Option<String>,
 }
+
+/// The format of a cluster that has agreed on no later one.
+pub const FIRST_FORMAT: u32 = 1;
 
 impl Store {
     /// Rebuilds the state from the tables. The log has to be replayed from behind [`Store::applied`].
@@ -98,6 +104,7 @@ impl Store {
                 keys: restored.index,
                 compact_revision: restored.scheduled_compaction,
                 epoch: Arc::default(),
+                replaced: 0,
             }),
             revision: AtomicI64::new(restored.revision),
             overlay: RwLock::default(),
@@ -112,6 +119,34 @@ impl Store {
         store.hub.attach(Arc::downgrade(&history));
         let applier = Applier::new(store.clone());
         Ok((store, applier))
+    }
+
+    /// Takes over what the tables hold now: a snapshot from another member. Watchers catch up from it, reads under way are refused with
+    /// [`Error::Replaced`]. Nothing may be applied and no checkpoint be under way meanwhile.
+    ///
+    /// # Errors
+    /// The tables cannot be read; the state is as before, but no longer that of the tables.
+    pub fn reload(self: &Arc<Store>) -> Result<(), Error> {
+        let restored = restore::restore(&*self.backend)?;
+        {
+            let mut compaction = self.compaction.lock();
+            let mut pending = self.pending.lock();
+            let mut index = self.index.write();
+            *compaction = Compaction::restored(restored.scheduled_compaction, restored.finished_compaction);
+            *pending = Pending::restored(restored.applied, restored.revision, restored.membership);
+            *self.overlay.write() = Overlay::default();
+            *self.leases.write() = restored.leases;
+            *self.cluster.write() = restored.cluster;
+            self.pending_bytes.store(0, Ordering::Relaxed);
+            index.keys = restored.index;
+            index.compact_revision = restored.scheduled_compaction;
+            index.epoch = Arc::default();
+            index.replaced += 1;
+            self.revision.store(restored.revision, Ordering::Release);
+        }
+        let history: Arc<dyn watch::History> = self.clone();
+        self.hub.attach(Arc::downgrade(&history));
+        Ok(())
     }
 
     /// The last finished entry.
@@ -153,6 +188,16 @@ impl Store {
 
     pub fn cluster_version(&self) -> Option<String> {
         self.cluster.read().version.clone()
+    }
+
+    /// The format that the members agreed to write.
+    pub fn format_version(&self) -> u32 {
+        self.cluster.read().format
+    }
+
+    /// The version that the downgrade under way is to reach.
+    pub fn downgrade_target(&self) -> Option<String> {
+        self.cluster.read().downgrade.clone()
     }
 
     pub fn watch_hub(&self) -> &Arc<watch::Hub> {

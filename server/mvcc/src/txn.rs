@@ -30,12 +30,13 @@ impl Store {
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
         assert!(validate::is_read_only(request), "writes go through the log");
         add(&self.tally.txns, 1);
-        let view = self.view();
-        let path = choose(&view, request)?;
-        check(&view, request, &mut path.iter().copied())?;
-        let mut response = execute(&mut Executor::Read(&view), request, &mut path.iter().copied())?;
-        response.header = header(view.current);
-        Ok(response)
+        self.read(|view| {
+            let path = choose(view, request)?;
+            check(view, request, &mut path.iter().copied())?;
+            let mut response = execute(&mut Executor::Read(view), request, &mut path.iter().copied())?;
+            response.header = header(view.current);
+            Ok(response)
+        })
     }
 }
 

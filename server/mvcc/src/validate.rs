@@ -146,7 +146,9 @@ pub(crate) fn cost_of(op: &Op) -> u64 {
         | Op::LeaseRevoke(_)
         | Op::LeaseCheckpoint(_)
         | Op::Alarm(_)
-        | Op::ClusterVersion(_) => 0,
+        | Op::ClusterVersion(_)
+        | Op::FormatVersion(_)
+        | Op::Downgrade(_) => 0,
     }
 }
 

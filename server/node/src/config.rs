@@ -1,7 +1,13 @@
 //! What a member is started with. Flags, environment and file are the binary's affair.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use garboard_tls::Reloader;
+
+use crate::release::Release;
 
 /// Whether this member founds a cluster or joins one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +31,16 @@ pub enum AutoCompaction {
     Revision(i64),
 }
 
+/// TLS towards peers, from files that may change.
+#[derive(Clone, Default)]
+pub struct PeerTls(pub Option<Arc<Reloader>>);
+
+impl fmt::Debug for PeerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "PeerTls(yes)" } else { "PeerTls(no)" })
+    }
+}
+
 /// The configuration of one member.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -40,6 +56,20 @@ pub struct NodeConfig {
     pub initial_cluster_token: String,
     /// `--initial-cluster-state`.
     pub initial_cluster_state: InitialClusterState,
+    /// `--join`: peer URLs of a cluster to join; empty: by `initial_cluster_state`.
+    pub join: Vec<String>,
+    /// TLS towards peers.
+    pub peer_tls: PeerTls,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub max_learners: usize,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--lease-reads`.
+    pub lease_reads: bool,
     /// `--initial-advertise-peer-urls`.
     pub initial_advertise_peer_urls: Vec<String>,
     /// `--advertise-client-urls`.
@@ -72,6 +102,18 @@ pub struct NodeConfig {
     pub backend_batch_interval: Duration,
     /// `--warning-apply-duration`.
     pub warning_apply_duration: Duration,
+    /// Feature gate InitialCorruptCheck: compare with the others before serving.
+    pub initial_corrupt_check: bool,
+    /// `--corrupt-check-time`; zero: never.
+    pub corrupt_check_time: Duration,
+    /// Feature gate CompactHashCheck: compare what compactions have left.
+    pub compact_hash_check: bool,
+    /// `--compact-hash-check-time`.
+    pub compact_hash_check_time: Duration,
+    /// `--downgrade-check-time`; zero: never.
+    pub downgrade_check_time: Duration,
+    /// What this member was built as.
+    pub release: Release,
 }
 
 /// etcd's default quota, in bytes.
@@ -86,6 +128,13 @@ impl Default for NodeConfig {
             initial_cluster: vec![("default".into(), "http://localhost:2380".into())],
             initial_cluster_token: "etcd-cluster".into(),
             initial_cluster_state: InitialClusterState::New,
+            join: Vec::new(),
+            peer_tls: PeerTls::default(),
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            max_learners: 1,
+            pre_vote: true,
+            lease_reads: false,
             initial_advertise_peer_urls: vec!["http://localhost:2380".into()],
             advertise_client_urls: vec!["http://localhost:2379".into()],
             heartbeat_interval: Duration::from_millis(100),
@@ -102,6 +151,12 @@ impl Default for NodeConfig {
             wal_segment_bytes: 64 << 20,
             backend_batch_interval: Duration::from_millis(100),
             warning_apply_duration: Duration::from_millis(100),
+            initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check: false,
+            compact_hash_check_time: Duration::from_secs(60),
+            downgrade_check_time: Duration::from_secs(5),
+            release: Release::default(),
         }
     }
 }

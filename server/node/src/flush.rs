@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::EndsMember;
 use crate::backend;
 use crate::consensus::Checkpointed;
-use crate::consensus::decode_stored_membership;
+use crate::consensus::StoredMembership;
 
 /// Bytes of applied rows that start a flush before its time.
 const FLUSH_BYTES: usize = 8 << 20;
@@ -45,6 +45,8 @@ pub(crate) struct Flusher {
     wal: Arc<Wal>,
     backend: Arc<Backend>,
     state: Mutex<State>,
+    /// Held while a checkpoint is written, and while a snapshot takes the place of everything. Taken before `state`.
+    writing: Mutex<()>,
     wake: Condvar,
     room: Notify,
     fatal: crate::Fatal,
@@ -67,6 +69,7 @@ impl Flusher {
             wal,
             backend,
             state: Mutex::new(state),
+            writing: Mutex::new(()),
             wake: Condvar::new(),
             room: Notify::new(),
             fatal,
@@ -125,6 +128,28 @@ impl Flusher {
         Ok(self.checkpointed())
     }
 
+    /// Lets `replace` put other content into the database, to which `checkpointed` is where it stands then. No checkpoint is under way
+    /// meanwhile; whoever waits for one has it with this.
+    ///
+    /// # Errors
+    /// What `replace` says.
+    pub(crate) fn replace(
+        &self,
+        checkpointed: Checkpointed,
+        replace: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _no_checkpoint = self.writing.lock();
+        replace()?;
+        {
+            let mut state = self.state.lock();
+            state.checkpointed = checkpointed;
+            state.written = None;
+        }
+        self.tell_waiters();
+        self.room.notify_waiters();
+        Ok(())
+    }
+
     /// Flushes what is left and ends the thread.
     pub(crate) fn stop(&self) {
         self.state.lock().stopping = true;
@@ -158,6 +183,7 @@ impl Flusher {
 
     /// Writes one checkpoint; false when there was nothing to write.
     fn flush_once(&self) -> bool {
+        let _alone = self.writing.lock();
         let durable = {
             let state = self.state.lock();
             state.stopping || !state.waiters.is_empty()
@@ -182,7 +208,7 @@ impl Flusher {
         let failed = |e: &dyn std::fmt::Display| format!("checkpoint at entry {}: {e}", position.index);
         self.wal.wait_synced(position.index).map_err(|e| failed(&e))?;
         let membership = match &checkpoint.membership {
-            Some(bytes) => decode_stored_membership(bytes).map_err(|e| failed(&e))?,
+            Some(bytes) => StoredMembership::decode(bytes).map_err(|e| failed(&e))?,
             None => self.state.lock().checkpointed.membership.clone(),
         };
         let durable = self.commit(&backend::write_batch(&checkpoint), durable).map_err(|e| failed(&e))?;

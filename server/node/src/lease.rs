@@ -1,7 +1,7 @@
 //! The leader's clock over leases: renewing is local to the leader and never goes through raft; expiry is a proposal.
 //!
 //! A new leader knows no deadlines: it gives every lease its checkpointed remaining time, or its whole TTL, anew. So a lease
-//! may live longer than promised, never shorter.
+//! may live longer than promised, never shorter. What a leader decides by this clock holds in its term only: the next one may have renewed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -29,7 +29,8 @@ struct Deadline {
 
 #[derive(Default)]
 struct Clock {
-    leading: bool,
+    /// The term in which this member leads; `None`: it does not.
+    leading: Option<u64>,
     deadlines: BTreeMap<i64, Deadline>,
     /// One entry a lease, perhaps earlier than its deadline: a renewal moves the deadline alone, the heap follows when it is popped.
     heap: BinaryHeap<Reverse<(Instant, i64)>>,
@@ -44,13 +45,13 @@ fn after(now: Instant, ttl_s: i64) -> Instant {
 }
 
 impl LeaseClock {
-    /// This member leads from now on; `leases` yields (id, granted TTL, remaining TTL or 0) and is read after grants have begun to
+    /// This member leads from now on, in `term`; `leases` yields (id, granted TTL, remaining TTL or 0) and is read after grants have begun to
     /// count here, so that none falls between.
-    pub(crate) fn promote<I>(&self, leases: impl FnOnce() -> I, extend: Duration)
+    pub(crate) fn promote<I>(&self, term: u64, leases: impl FnOnce() -> I, extend: Duration)
     where
         I: IntoIterator<Item = (i64, i64, i64)>,
     {
-        *self.0.lock() = Clock { leading: true, ..Clock::default() };
+        *self.0.lock() = Clock { leading: Some(term), ..Clock::default() };
         let leases = leases();
         let now = clock::now() + extend;
         let mut clock = self.0.lock();
@@ -71,7 +72,7 @@ impl LeaseClock {
     pub(crate) fn granted(&self, id: i64, ttl_s: i64) {
         let now = clock::now();
         let mut clock = self.0.lock();
-        if clock.leading {
+        if clock.leading.is_some() {
             clock.set(id, ttl_s, after(now, ttl_s));
         }
     }
@@ -99,10 +100,12 @@ impl LeaseClock {
         self.0.lock().deadlines.get(&id).map(|d| d.at.saturating_duration_since(now))
     }
 
-    /// Leases whose time is over, `limit` at most; each is returned once unless [`Self::not_revoked`] gives it back.
-    pub(crate) fn take_expired(&self, limit: usize) -> Vec<i64> {
+    /// Leases whose time is over, `limit` at most, and the term in which that is so; each is returned once unless [`Self::not_revoked`] gives it
+    /// back.
+    pub(crate) fn take_expired(&self, limit: usize) -> (u64, Vec<i64>) {
         let now = clock::now();
         let mut clock = self.0.lock();
+        let Some(term) = clock.leading else { return (0, Vec::new()) };
         let mut expired = Vec::new();
         while expired.len() < limit {
             match clock.heap.peek() {
@@ -119,12 +122,15 @@ impl LeaseClock {
                 expired.push(id);
             }
         }
-        expired
+        (term, expired)
     }
 
-    /// The proposal to revoke an expired lease failed: it is to be taken again.
-    pub(crate) fn not_revoked(&self, id: i64) {
+    /// The proposal of that term to revoke an expired lease failed: it is to be taken again.
+    pub(crate) fn not_revoked(&self, term: u64, id: i64) {
         let mut clock = self.0.lock();
+        if clock.leading != Some(term) {
+            return;
+        }
         if let Some(deadline) = clock.deadlines.get_mut(&id) {
             deadline.expiring = false;
             let at = deadline.at;
@@ -132,14 +138,14 @@ impl LeaseClock {
         }
     }
 
-    /// (id, remaining seconds) of the leases that live longer than a checkpoint interval.
-    pub(crate) fn long_lived(&self) -> Vec<(i64, i64)> {
+    /// (id, remaining seconds) of the leases that live longer than a checkpoint interval, and the term in which that is so.
+    pub(crate) fn long_lived(&self) -> (u64, Vec<(i64, i64)>) {
         let now = clock::now();
         let clock = self.0.lock();
+        let Some(term) = clock.leading else { return (0, Vec::new()) };
         let long = clock.deadlines.iter().filter(|(_, d)| d.ttl_s > CHECKPOINT_INTERVAL.as_secs() as i64);
-        long.map(|(id, d)| (*id, d.at.saturating_duration_since(now).as_secs() as i64))
-            .filter(|(_, s)| *s > 0)
-            .collect()
+        let left = long.map(|(id, d)| (*id, d.at.saturating_duration_since(now).as_secs() as i64));
+        (term, left.filter(|(_, s)| *s > 0).collect())
     }
 }
 
@@ -156,7 +162,7 @@ mod tests {
 
     fn leading(leases: &[(i64, i64, i64)]) -> LeaseClock {
         let clock = LeaseClock::default();
-        clock.promote(|| leases.to_vec(), Duration::ZERO);
+        clock.promote(3, || leases.to_vec(), Duration::ZERO);
         clock
     }
 
@@ -165,18 +171,20 @@ mod tests {
         let clock = LeaseClock::default();
         clock.granted(1, 10);
         assert_eq!(clock.renew(1), None);
-        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+        assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
     }
 
     #[test]
     fn an_expired_lease_is_taken_once_and_cannot_be_renewed() {
         let clock = leading(&[(1, 0, 0), (2, 60, 0)]);
-        assert_eq!(clock.take_expired(9), vec![1]);
-        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+        assert_eq!(clock.take_expired(9), (3, vec![1]));
+        assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
         assert_eq!(clock.renew(1), None);
         assert_eq!(clock.renew(2), Some(60));
-        clock.not_revoked(1);
-        assert_eq!(clock.take_expired(9), vec![1]);
+        clock.not_revoked(2, 1);
+        assert_eq!(clock.take_expired(9).1, Vec::<i64>::new(), "another term's");
+        clock.not_revoked(3, 1);
+        assert_eq!(clock.take_expired(9), (3, vec![1]));
     }
 
     #[test]
@@ -184,7 +192,7 @@ mod tests {
         let clock = leading(&[(1, 3600, 0)]);
         // The heap still holds a deadline that has passed, as after a renewal.
         clock.0.lock().heap.push(Reverse((clock::now(), 1)));
-        assert_eq!(clock.take_expired(9), Vec::<i64>::new());
+        assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
         assert!(clock.remaining(1).unwrap() > Duration::from_secs(3590));
     }
 
@@ -200,7 +208,7 @@ mod tests {
     fn the_revoke_rate_is_bounded() {
         let all: Vec<_> = (1..=100).map(|id| (id, 0, 0)).collect();
         let clock = leading(&all);
-        assert_eq!(clock.take_expired(30).len(), 30);
-        assert_eq!(clock.take_expired(100).len(), 70);
+        assert_eq!(clock.take_expired(30).1.len(), 30);
+        assert_eq!(clock.take_expired(100).1.len(), 70);
     }
 }

@@ -1,6 +1,6 @@
-//! One member: consensus, proposals, reads, leases, flushing, bootstrap.
+//! One member: consensus, proposals, reads, leases, flushing, bootstrap, and its peers.
 //!
-//! A Put enters at [`Node::propose`], waits in `propose`, becomes an entry in `consensus` (openraft), is durable once `storage`'s
+//! A Put enters at [`Node::propose`], waits in `propose`, goes to the leader (`forward`) if that is another member, becomes an entry in `consensus` (openraft), is durable once `storage`'s
 //! WAL has synced it, and is applied by `consensus::state_machine` through `mvcc`; `flush` carries it to the database later.
 #![forbid(unsafe_code)]
 
@@ -9,37 +9,58 @@ mod backend;
 mod compaction;
 mod config;
 mod consensus;
+mod corrupt;
 mod error;
 mod flush;
+mod forward;
 mod identity;
+mod inspect;
+mod install;
+mod join;
 mod leadership;
 mod lease;
 mod leases;
+mod members;
 mod metrics;
 mod node;
 mod observe;
+mod peers;
 mod propose;
 mod publish;
 mod read;
+mod release;
 mod scrape;
 mod snapshot;
 mod space;
 mod start;
+mod versions;
 
 pub use config::AutoCompaction;
 pub use config::InitialClusterState;
 pub use config::NodeConfig;
+pub use config::PeerTls;
 pub use consensus::MemberNode;
 pub use error::Error;
 pub use error::StartError;
 pub use identity::cluster_id;
 pub use identity::member_id;
+pub use inspect::Damage;
+pub use inspect::Identified;
+pub use inspect::InspectError;
+pub use inspect::Inspection;
+pub use inspect::Logged;
+pub use inspect::MembersKnown;
+pub use inspect::Standing;
+pub use inspect::Stored;
+pub use inspect::inspect;
 pub use node::Leadership;
 pub use node::Node;
 pub use node::Status;
+pub use peers::PeersService;
+pub use release::ETCD_VERSION;
+pub use release::Release;
 pub use snapshot::RestoreConfig;
 pub use snapshot::Restored;
-pub use snapshot::STORAGE_VERSION;
 pub use snapshot::Snapshot;
 pub use snapshot::SnapshotFileError;
 pub use snapshot::SnapshotStatus;
@@ -48,6 +69,15 @@ pub use snapshot::snapshot_status;
 
 /// What is called, with the reason, when the member can no longer keep its word.
 pub type Fatal = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The process's exit code when the cluster knows this member by another data directory: this one is new or was wiped.
+pub const EXIT_WIPED: u8 = 3;
+/// The process's exit code when this member was removed from its cluster.
+pub const EXIT_REMOVED: u8 = 4;
+/// The process's exit code when the cluster writes a format that this release cannot read.
+pub const EXIT_OUTDATED: u8 = 5;
+/// The process's exit code when log or database are damaged: no start will read them.
+pub const EXIT_DAMAGED: u8 = 6;
 
 /// Held by a thread that others wait for: a panic of it is the end of the member, or they would wait for good.
 pub(crate) struct EndsMember {

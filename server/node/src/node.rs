@@ -24,10 +24,17 @@ use tokio::sync::watch;
 use crate::compaction::Compactor;
 use crate::config::NodeConfig;
 use crate::consensus::Consensus;
+use crate::consensus::node_to_proto;
 use crate::error::Error;
 use crate::flush::Flusher;
+use crate::install::Installer;
 use crate::lease::LeaseClock;
+use crate::members::listed;
 use crate::metrics::Metrics;
+use crate::peers::Links;
+use crate::peers::OnRefused;
+use crate::peers::Refusal;
+use crate::peers::Roster;
 use crate::propose::Proposer;
 use crate::read::ReadIndex;
 use crate::space::DiskSpace;
@@ -66,6 +73,8 @@ pub struct Status {
     pub errors: Vec<String>,
     /// The cluster version, once decided.
     pub cluster_version: Option<String>,
+    /// What the downgrade under way is to reach.
+    pub downgrade_target: Option<String>,
 }
 
 /// A running member. Clones share it.
@@ -76,10 +85,18 @@ pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
+    /// Whether this member found its cluster there.
+    pub(crate) joined: bool,
     pub(crate) store: Arc<Store>,
     pub(crate) consensus: Consensus,
+    pub(crate) links: Arc<Links>,
     pub(crate) proposer: Proposer,
     pub(crate) reads: ReadIndex,
+    pub(crate) installer: Arc<Installer>,
+    /// One change of the membership at a time.
+    pub(crate) changing_members: tokio::sync::Mutex<()>,
+    /// Called when the others refuse this member for good.
+    pub(crate) on_refused: OnRefused,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) compactor: Arc<Compactor>,
     pub(crate) leases: Arc<LeaseClock>,
@@ -91,7 +108,7 @@ pub(crate) struct Inner {
     pub(crate) threads: Mutex<Vec<spawn::ThreadHandle<()>>>,
     /// Set before consensus is told to stop: its end is no failure then.
     pub(crate) stopping: Arc<AtomicBool>,
-    pub(crate) defragmenting: tokio::sync::Mutex<()>,
+    pub(crate) defragmenting: Arc<tokio::sync::Mutex<()>>,
     /// Dropped last: the tasks that use all of the above run here.
     pub(crate) executor: Executor,
     /// Released by a shutdown, though clones of this handle may live on.
@@ -201,42 +218,61 @@ impl Node {
             .map(|a| format!("memberID:{} alarm:{} ", a.member_id, a.alarm().as_str_name()))
             .collect();
         errors.extend(self.0.space.complaint());
-        if view.leader == 0 {
+        let leader = self.0.leadership.borrow().leader;
+        if leader == 0 {
             errors.push("etcdserver: no leader".into());
         }
         Status {
-            leader: view.leader,
+            leader,
             raft_term: view.term,
             raft_index: view.committed_index,
             raft_applied_index: self.0.store.applied().index,
             db_size: clamp(size.total_bytes),
             db_size_in_use: clamp(size.in_use_bytes),
             db_size_quota: self.0.config.quota_bytes().map_or(0, clamp),
-            is_learner: self.0.consensus.members().get(&self.0.member_id).is_some_and(|m| m.is_learner),
+            is_learner: self.is_learner(),
             errors,
             cluster_version: self.0.store.cluster_version(),
+            downgrade_target: self.0.store.downgrade_target(),
         }
     }
 
-    /// The members, as raft's membership has them.
+    /// The members, as raft has committed them.
     pub fn members(&self) -> Vec<pb::Member> {
-        let members = self.0.consensus.members();
-        let member = |(id, node): (u64, crate::MemberNode)| pb::Member {
-            id,
-            name: node.name,
-            peer_ur_ls: node.peer_urls,
-            client_ur_ls: node.client_urls,
-            is_learner: node.is_learner,
-        };
-        members.into_iter().map(member).collect()
+        let members = self.roster().members();
+        listed(members.iter().map(|(id, node)| node_to_proto(*id, node)).collect())
     }
 
-    /// Alarms: GET answers from the local state, the others go through raft.
+    /// Whether clients see this member as a learner. One that has joined and has yet to learn what it is may be one.
+    pub fn is_learner(&self) -> bool {
+        self.roster().member(self.0.member_id).map_or(self.0.joined, |member| member.is_learner)
+    }
+
+    pub(crate) fn roster(&self) -> &Arc<Roster> {
+        self.0.links.roster()
+    }
+
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.0.links
+    }
+
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.0.consensus
+    }
+
+    /// The others refuse this member for good.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        (self.0.on_refused)(refusal);
+    }
+
+    /// Alarms: GET is a linearizable read, the others go through raft.
     ///
     /// # Errors
     /// As [`Self::propose`].
     pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
         if request.action() == pb::alarm_request::AlarmAction::Get {
+            // One that any member has been told of is listed by all.
+            self.linearizable_read().await?;
             let wanted = |a: &pb::AlarmMember| request.alarm() == pb::AlarmType::None || a.alarm == request.alarm;
             let alarms = self.0.store.alarms().into_iter().filter(wanted).collect();
             return Ok(pb::AlarmResponse { header: None, alarms });
@@ -307,20 +343,6 @@ impl Node {
         .map_err(|e| Error::Internal(e.to_string()))?
     }
 
-    /// Hands leadership to `target`.
-    ///
-    /// # Errors
-    /// This member does not lead, or the target cannot.
-    pub async fn move_leader(&self, target: u64) -> Result<(), Error> {
-        if !self.is_leader() {
-            return Err(Error::NotLeader);
-        }
-        if target == self.0.member_id {
-            return Ok(());
-        }
-        Err(Error::BadLeaderTransferee)
-    }
-
     /// How long a request may take.
     pub fn request_timeout(&self) -> Duration {
         self.0.config.request_timeout()
@@ -344,6 +366,16 @@ impl Node {
                 Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Gives leadership to another member, if there is one that can take it: so that the cluster need not wait for an election.
+    pub async fn hand_over_if_leading(&self) {
+        if !self.is_leader() || self.consensus().voters().len() == 1 {
+            return;
+        }
+        if let Err(error) = self.hand_over().await {
+            tracing::warn!(%error, "leadership was not handed over");
         }
     }
 

@@ -42,7 +42,7 @@ const SERVER: &[Row] = &[
     ("etcd_server_has_leader", "1 when a leader is known.", GAUGE, |n| i64::from(n.leadership.borrow().leader != 0)),
     ("etcd_server_is_leader", "1 when this member leads.", GAUGE, |n| i64::from(n.leadership.borrow().is_leader)),
     ("etcd_server_is_learner", "1 when this member is a learner.", GAUGE, |n| {
-        i64::from(n.consensus.members().get(&n.member_id).is_some_and(|m| m.is_learner))
+        i64::from(n.links.roster().member(n.member_id).is_some_and(|m| m.is_learner))
     }),
     ("etcd_server_proposals_committed_total", "Log entries committed.", GAUGE, |n| {
         count(n.consensus.view().committed_index)
@@ -51,8 +51,10 @@ const SERVER: &[Row] = &[
     ("etcd_server_quota_backend_bytes", "The quota of the database in bytes.", GAUGE, |n| {
         n.config.quota_bytes().map_or(0, count)
     }),
+    ("garboard_format_version", "The format that the members agreed to write.", GAUGE, |n| {
+        n.store.format_version().into()
+    }),
     ("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time.", COUNTER, |_| 0),
-    ("etcd_server_snapshot_apply_in_progress_total", "1 while a received snapshot is being applied.", GAUGE, |_| 0),
 ];
 
 const MVCC: &[Row] = &[

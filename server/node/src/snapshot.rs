@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 use crate::consensus::MemberNode;
 use crate::error::Error;
 use crate::node::Node;
+use crate::release::Version;
 pub use file::SnapshotFileError;
 pub use restore::RestoreConfig;
 pub use restore::Restored;
@@ -45,15 +46,15 @@ pub use status::snapshot_status;
 const BLOB_BYTES: usize = 32 << 10;
 /// Blobs that wait for the client.
 const BLOBS_WAITING: usize = 16;
-/// etcd's storage version: the schema of the buckets.
-pub const STORAGE_VERSION: &str = "3.6.0";
+/// The first etcd release that writes down which storage version its buckets have.
+const STORAGE_VERSION_SINCE: Version = Version { major: 3, minor: 6 };
 
 /// A snapshot on its way.
 pub struct Snapshot {
     /// Length of the file.
     pub file_len: u64,
     /// etcd's storage version of the file.
-    pub version: &'static str,
+    pub version: String,
     /// The file in order, and behind it its SHA-256, as a blob of its own.
     pub blobs: mpsc::Receiver<Result<Bytes, Error>>,
 }
@@ -68,7 +69,7 @@ impl Node {
         let (tell, told) = oneshot::channel();
         let (blobs, received) = mpsc::channel(BLOBS_WAITING);
         let inner = Arc::clone(&self.0);
-        let members = inner.consensus.members().into_iter().collect();
+        let members = self.roster().members().into_iter().collect();
         drop(spawn::blocking(move || {
             let opened = inner.backend.read().map_err(SnapshotError::from);
             let source = opened.map(|view| Source { view, members });
@@ -87,6 +88,7 @@ impl Node {
             let took = clock::now().saturating_duration_since(started);
             match sent {
                 Ok(()) => {
+                    inner.metrics.client_snapshot.observe(took.as_secs_f64());
                     tracing::info!("total-bytes" = bytes, took = ?took, "successfully sent database snapshot to client");
                 }
                 Err(error) => {
@@ -96,7 +98,7 @@ impl Node {
             }
         }));
         let file_len = told.await.map_err(|_| Error::Stopped)?.map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(Snapshot { file_len, version: STORAGE_VERSION, blobs: received })
+        Ok(Snapshot { file_len, version: self.storage_version(), blobs: received })
     }
 }
 
@@ -225,7 +227,11 @@ impl Source {
                 sink.row(name.as_bytes(), &[&revision[..], b"_", &[0; 8]].concat())?;
             }
         }
-        sink.row(b"storageVersion", STORAGE_VERSION.as_bytes())?;
+        if let Some(version) = self.view.get(Table::Meta, meta::CLUSTER_VERSION.as_bytes())?
+            && std::str::from_utf8(&version).ok().and_then(Version::parse) >= Some(STORAGE_VERSION_SINCE)
+        {
+            sink.row(b"storageVersion", &version)?;
+        }
         Ok(sink.row(b"term", term)?)
     }
 }

@@ -81,6 +81,20 @@ async fn what_was_acknowledged_survives_a_restart() {
     stop(node).await;
 }
 
+/// Under its old term it would not know what it had acknowledged before, and could read behind it.
+#[tokio::test]
+async fn a_leader_that_is_restarted_leads_in_a_new_term() {
+    let dir = TempDir::new().unwrap();
+    let mut before = 0;
+    for _ in 0..3 {
+        let node = start(config(&dir)).await;
+        let term = node.status().raft_term;
+        assert!(term > before, "term {term} after {before}");
+        before = term;
+        stop(node).await;
+    }
+}
+
 #[tokio::test]
 async fn writes_of_many_clients_all_return_their_own_revision() {
     let dir = TempDir::new().unwrap();

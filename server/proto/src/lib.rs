@@ -21,3 +21,8 @@ pub mod etcdserverpb {
 pub mod raft {
     tonic::include_proto!("garboardraft");
 }
+
+/// What members say to each other.
+pub mod peers {
+    include!(concat!(env!("OUT_DIR"), "/peers/garboardpeers.rs"));
+}

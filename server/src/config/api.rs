@@ -2,12 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use garboard_api::ApiConfig;
 use garboard_api::Limits;
 use garboard_api::ListenUrl;
+use garboard_api::ReadFile;
+use garboard_api::TlsError;
 use garboard_api::TlsOptions;
 use garboard_storage::disk::Disk;
+use garboard_tls::Reloader;
 
 use super::Config;
 use super::Tls;
@@ -16,18 +20,32 @@ use crate::flags::Url;
 use crate::flags::url::Place;
 use crate::flags::url::Scheme;
 
+/// How often, at most, the peers' TLS files are looked at again when a connection is made.
+const TLS_LOOK_INTERVAL: Duration = Duration::from_millis(300);
 /// Longest file of certificates, keys or revocations.
 const PEM_BYTES_MAX: usize = 16 << 20;
 
 impl Config {
-    /// What the API is told. It reads its files from `disk`.
-    pub fn api(&self, disk: Arc<dyn Disk>) -> ApiConfig {
+    /// TLS towards peers, if there is any.
+    ///
+    /// # Errors
+    /// The files cannot be read or used.
+    pub fn open_peer_tls(&self, disk: Arc<dyn Disk>) -> Result<Option<Arc<Reloader>>, TlsError> {
+        let read: ReadFile = Arc::new(move |path: &Path| disk.read(path, PEM_BYTES_MAX));
+        let Some(options) = self.peer_tls.options(true) else { return Ok(None) };
+        Reloader::open(options, read, TLS_LOOK_INTERVAL).map(|tls| Some(Arc::new(tls)))
+    }
+
+    /// What the API is told. It reads its files from `disk`; `peer_tls` is what [`Config::open_peer_tls`] gave.
+    pub fn api(&self, disk: Arc<dyn Disk>, peer_tls: Option<Arc<Reloader>>) -> ApiConfig {
         let urls = |urls: &[Url]| urls.iter().map(listen_url).collect();
         let limits = Limits::default();
         ApiConfig {
             client_urls: urls(&self.listen.client_urls),
             metrics_urls: urls(&self.listen.metrics_urls),
-            tls: self.client_tls.options(),
+            peer_urls: urls(&self.listen.peer_urls),
+            peer_tls,
+            tls: self.client_tls.options(false),
             limits: Limits {
                 concurrent_streams_max: self.grpc.max_concurrent_streams.unwrap_or(limits.concurrent_streams_max),
                 keepalive_interval: self.grpc.keepalive_interval,
@@ -64,7 +82,7 @@ fn listen_url(url: &Url) -> ListenUrl {
 
 impl Tls {
     /// Nothing without a certificate, which no URL needs then.
-    fn options(&self) -> Option<TlsOptions> {
+    fn options(&self, dials: bool) -> Option<TlsOptions> {
         let version = |version| match version {
             TlsVersion::V1_2 => garboard_api::TlsVersion::Tls12,
             TlsVersion::V1_3 => garboard_api::TlsVersion::Tls13,
@@ -72,6 +90,8 @@ impl Tls {
         self.certificate.as_ref().map(|(cert_file, key_file)| TlsOptions {
             cert_file: cert_file.clone(),
             key_file: key_file.clone(),
+            dial_with: self.dial_with.clone(),
+            dials,
             trusted_ca_file: self.trusted_ca_file.clone(),
             client_cert_auth: self.client_cert_auth,
             crl_file: self.crl_file.clone(),
@@ -86,8 +106,6 @@ impl Tls {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use garboard_storage::disk::RealDisk;
 
     use super::super::tests::config;
@@ -95,7 +113,7 @@ mod tests {
 
     #[test]
     fn with_nothing_given_it_is_the_apis_own_defaults() {
-        let ours = config("").api(Arc::new(RealDisk));
+        let ours = config("").api(Arc::new(RealDisk), None);
         let default = ApiConfig::new(Arc::clone(&ours.read_file));
         assert_eq!(format!("{:?}", ours.limits), format!("{:?}", default.limits));
         assert!(ours.tls.is_none());
@@ -116,10 +134,10 @@ mod tests {
              --watch-progress-notify-interval=8s --election-timeout=999 --metrics=extensive \
              --warning-unary-request-duration=9s --cors=http://o:1",
         )
-        .api(Arc::new(RealDisk));
+        .api(Arc::new(RealDisk), None);
         let urls: Vec<_> = api.client_urls.iter().chain(&api.metrics_urls).map(ListenUrl::to_string).collect();
         assert_eq!(urls, ["https://[::1]:1", "unixs:///run/x", "http://127.0.0.1:2"]);
-        let tls = "Some(TlsOptions { cert_file: \"c\", key_file: \"k\", trusted_ca_file: Some(\"ca\"), \
+        let tls = "Some(TlsOptions { cert_file: \"c\", key_file: \"k\", dial_with: None, dials: false, trusted_ca_file: Some(\"ca\"), \
             client_cert_auth: true, crl_file: Some(\"crl\"), allowed_cns: [\"n\", \"m\"], allowed_hostnames: [\"h\"], \
             min_version: Some(Tls12), max_version: Some(Tls12), cipher_suites: [\"S\", \"T\"] })";
         assert_eq!(format!("{:?}", api.tls), tls);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::Cluster;
-use super::ClusterState;
 use super::Config;
 use super::ConfigError;
 use super::DEFAULT_NAME;
@@ -49,7 +48,7 @@ pub fn replace_defaults(
             cluster.advertise_client_urls = vec![url(port)?];
         }
     }
-    if config.name != DEFAULT_NAME && is_default(settings, "initial-cluster") {
+    if config.name != DEFAULT_NAME && !is_discovered(settings) && is_default(settings, "initial-cluster") {
         cluster.initial =
             cluster.initial_advertise_peer_urls.iter().map(|url| (config.name.clone(), url.clone())).collect();
     }
@@ -58,6 +57,11 @@ pub fn replace_defaults(
 
 const PEER_URLS: &str = "initial-advertise-peer-urls";
 const CLIENT_URLS: &str = "advertise-client-urls";
+
+/// Whether the initial cluster comes from elsewhere than `--initial-cluster`.
+pub fn is_discovered(settings: &Settings) -> bool {
+    ["discovery-srv", "discovery-srv-name"].iter().any(|flag| !settings.text(flag).is_empty())
+}
 
 /// Whether the flag has its default, given or not: etcd does not tell these apart here.
 fn is_default(settings: &Settings, name: &str) -> bool {
@@ -72,7 +76,11 @@ fn any_address_port(urls: &[Url]) -> Option<u16> {
 }
 
 pub fn validate_bootstrap(config: &Config) -> Result<(), ConfigError> {
-    let Cluster { initial, state, initial_advertise_peer_urls: advertised, .. } = &config.cluster;
+    // What the cluster says counts, not what this member was told.
+    if !config.join.is_empty() {
+        return Ok(());
+    }
+    let Cluster { initial, initial_advertise_peer_urls: advertised, .. } = &config.cluster;
     let own: Vec<Url> =
         initial.iter().filter(|member| member.0 == config.name).map(|member| member.1.clone()).collect();
     if own.is_empty() {
@@ -83,6 +91,10 @@ pub fn validate_bootstrap(config: &Config) -> Result<(), ConfigError> {
         let members: Vec<String> = initial.iter().map(|(name, url)| format!("{name}={url}")).collect();
         return Err(ConfigError::DuplicateUrl(members.join(",")));
     }
+    // Compared by addresses when it was found.
+    if config.discovery_srv.is_some() {
+        return Ok(());
+    }
     let pairs = |urls: Vec<&Url>| urls.iter().map(|url| format!("{}={url}", config.name)).collect::<Vec<_>>().join(",");
     let missing: Vec<&Url> = own.iter().filter(|url| !advertised.contains(url)).collect();
     if !missing.is_empty() {
@@ -92,12 +104,5 @@ pub fn validate_bootstrap(config: &Config) -> Result<(), ConfigError> {
     if !missing.is_empty() {
         return Err(ConfigError::NotInCluster { missing: join(&missing), initial: pairs(own.iter().collect()) });
     }
-    let names: BTreeSet<&str> = initial.iter().map(|member| member.0.as_str()).collect();
-    if names.len() > 1 {
-        return Err(ConfigError::SeveralMembers(names.len()));
-    }
-    match state {
-        ClusterState::New => Ok(()),
-        ClusterState::Existing => Err(ConfigError::Joining),
-    }
+    Ok(())
 }

@@ -78,6 +78,13 @@ pub enum ConfigError {
     NoTrustedCa,
     #[error("--initial-cluster: {0}")]
     InitialClusterUrl(UrlError),
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \
+         \"discovery-endpoints\" or \"discovery-srv\""
+    )]
+    SeveralBootstraps,
+    #[error("error setting up initial cluster: {0}")]
+    Discovery(String),
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NoLocalName(String),
     #[error("initial cluster {0} has duplicate url")]
@@ -86,11 +93,10 @@ pub enum ConfigError {
     NotAdvertised { missing: String, advertised: String },
     #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={initial}")]
     NotInCluster { missing: String, initial: String },
+    #[error("TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url {0} with HTTPS scheme")]
+    NoPeerCertificate(Url),
     #[error(
-        "--initial-cluster names {0} members, and a cluster of several members is not supported yet: \
-         name this member alone"
+        "--peer-trusted-ca-file must be provided for peer url {0} with HTTPS scheme: what peers' certificates are held to"
     )]
-    SeveralMembers(usize),
-    #[error("--initial-cluster-state=existing is not supported yet: a member cannot join a cluster")]
-    Joining,
+    NoPeerCa(Url),
 }

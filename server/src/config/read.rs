@@ -8,12 +8,14 @@ use super::Cluster;
 use super::ClusterState;
 use super::Config;
 use super::ConfigError;
+use super::DiscoverySrv;
 use super::Grpc;
 use super::Listen;
 use super::cluster;
 use super::tls;
 use super::validate::EXTENSIVE;
 use crate::flags::Settings;
+use crate::flags::Url;
 use crate::flags::go_syntax;
 use crate::log::Format;
 use crate::log::Level;
@@ -44,7 +46,16 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigError> {
             peer_urls: settings.urls("listen-peer-urls"),
             reuse_port: settings.bool("socket-reuse-port"),
         },
-        client_tls: tls::read(settings)?,
+        client_tls: tls::read_client(settings)?,
+        peer_tls: tls::read_peer(settings)?,
+        join: settings.urls("join"),
+        discovery_srv: discovery_srv(settings),
+        force_new_cluster: settings.bool("force-new-cluster"),
+        strict_reconfig_check: settings.bool("strict-reconfig-check"),
+        max_learners: usize::try_from(settings.int("max-learners"))
+            .map_err(|_| ConfigError::Negative("max-learners"))?,
+        pre_vote: settings.bool("pre-vote"),
+        lease_reads: settings.bool("lease-reads"),
         grpc: Grpc {
             // etcd's default is the largest number there is.
             max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
@@ -77,6 +88,9 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigError> {
             PROGRESS_NOTIFY_INTERVAL,
         ),
         warning_apply_duration: duration(settings, "warning-apply-duration")?,
+        corrupt_check_time: duration(settings, "corrupt-check-time")?,
+        compact_hash_check_time: duration(settings, "compact-hash-check-time")?,
+        downgrade_check_time: duration(settings, "downgrade-check-time")?,
         warning_unary_request_duration: or(
             duration(settings, "warning-unary-request-duration")?,
             WARNING_UNARY_REQUEST_DURATION,
@@ -107,7 +121,7 @@ fn count(settings: &Settings, name: &'static str) -> Result<usize, ConfigError> 
 
 fn read_cluster(settings: &Settings) -> Result<Cluster, ConfigError> {
     Ok(Cluster {
-        initial: cluster::parse(&settings.text("initial-cluster"))?,
+        initial: initial_cluster(settings)?,
         state: match settings.text("initial-cluster-state").as_str() {
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
@@ -183,4 +197,23 @@ fn targets(outputs: &[String]) -> Result<Vec<Target>, ConfigError> {
             path => Ok(Target::File(path.into())),
         })
         .collect()
+}
+
+/// Its default does not stand beside what finds it.
+fn initial_cluster(settings: &Settings) -> Result<Vec<(String, Url)>, ConfigError> {
+    let given = settings.is_given("initial-cluster");
+    let initial = cluster::parse(&settings.text("initial-cluster"))?;
+    if !cluster::is_discovered(settings) {
+        Ok(initial)
+    } else if given && !initial.is_empty() {
+        Err(ConfigError::SeveralBootstraps)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn discovery_srv(settings: &Settings) -> Option<DiscoverySrv> {
+    let domain = settings.text("discovery-srv").to_owned();
+    let name = settings.text("discovery-srv-name").to_owned();
+    (!domain.is_empty()).then_some(DiscoverySrv { domain, name })
 }

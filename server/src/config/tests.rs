@@ -197,9 +197,10 @@ fn what_has_no_effect_is_named() {
     assert_eq!(config("--snapshot-count=0 --host-whitelist=").snapshot_count, 10_000);
     assert_eq!(notices("--cert-file=a --client-cert-auth").len(), 2, "no URL has TLS");
     assert_eq!(notices("--max-wals=5 --pre-vote=true"), [""; 0], "the default asks for nothing");
-    let gates = notices("--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=true");
+    let gates =
+        notices("--feature-gates=StopGRPCServiceOnDefrag=true,FastLeaseKeepAlive=true,InitialCorruptCheck=true");
     assert_eq!(gates.len(), 1);
-    assert!(gates[0].contains(r#""feature-gate":"InitialCorruptCheck""#), "{gates:?}");
+    assert!(gates[0].contains(r#""feature-gate":"StopGRPCServiceOnDefrag""#), "{gates:?}");
 }
 
 #[test]
@@ -295,16 +296,6 @@ fn what_a_member_without_data_asks_of_the_initial_cluster() {
             "--name=a --initial-cluster=a=http://x:1,b=http://x:1 --initial-advertise-peer-urls=http://x:1",
             "initial cluster a=http://x:1,b=http://x:1 has duplicate url",
         ),
-        (
-            "--name=a --initial-cluster=a=http://x:1,b=http://y:1,c=http://z:1 \
-             --initial-advertise-peer-urls=http://x:1",
-            "--initial-cluster names 3 members, and a cluster of several members is not supported yet: \
-             name this member alone",
-        ),
-        (
-            "--initial-cluster-state=existing",
-            "--initial-cluster-state=existing is not supported yet: a member cannot join a cluster",
-        ),
         ("--initial-cluster=", "couldn't find local name \"default\" in the initial cluster configuration"),
     ];
     for (line, expected) in table {
@@ -313,6 +304,22 @@ fn what_a_member_without_data_asks_of_the_initial_cluster() {
     let several =
         "--name=a --initial-cluster=a=http://x:1,a=http://y:1 --initial-advertise-peer-urls=http://y:1,http://x:1";
     assert_eq!(config(several).validate_bootstrap(), Ok(()), "one name may have several URLs");
+    let three = "--name=a --initial-cluster=a=http://x:1,b=http://y:1,c=http://z:1 \
+                 --initial-advertise-peer-urls=http://x:1";
+    assert_eq!(config(three).validate_bootstrap(), Ok(()), "a cluster may have several members");
+    let joining = "--name=d --join=http://x:1 --initial-advertise-peer-urls=http://d:1";
+    assert_eq!(config(joining).validate_bootstrap(), Ok(()), "who joins is told who the members are");
+}
+
+#[test]
+fn peers_with_tls_need_a_certificate_and_authorities() {
+    let refused = |line: &str| config(line).validate_peers().unwrap_err().to_string();
+    assert!(refused("--listen-peer-urls=https://127.0.0.1:1").contains("--peer-cert-file"));
+    assert!(
+        refused("--name=a --join=https://b:1 --peer-cert-file=c --peer-key-file=k").contains("--peer-trusted-ca-file")
+    );
+    assert_eq!(config(KUBEADM).validate_peers(), Ok(()));
+    assert_eq!(config("").validate_peers(), Ok(()));
 }
 
 #[test]
@@ -351,6 +358,7 @@ fn kubeadms_command_line() {
                 "/etc/kubernetes/pki/etcd/server.crt".into(),
                 "/etc/kubernetes/pki/etcd/server.key".into()
             )),
+            dial_with: None,
             client_cert_auth: true,
             trusted_ca_file: Some("/etc/kubernetes/pki/etcd/ca.crt".into()),
             crl_file: None,
@@ -361,6 +369,10 @@ fn kubeadms_command_line() {
             max_version: TlsVersion::V1_3,
         }
     );
+    let path = |name: &str| Path::new("/etc/kubernetes/pki/etcd").join(name);
+    assert_eq!(config.peer_tls.certificate, Some((path("peer.crt"), path("peer.key"))));
+    assert_eq!(config.peer_tls.trusted_ca_file, Some(path("ca.crt")));
+    assert!(config.peer_tls.client_cert_auth);
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));
     assert!(config.feature_gates.enabled("InitialCorruptCheck"));
     assert_eq!(config.validate_bootstrap(), Ok(()));

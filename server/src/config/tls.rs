@@ -1,4 +1,4 @@
-//! TLS towards clients.
+//! TLS towards clients and towards peers.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,8 @@ use crate::notice::Notice;
 pub struct Tls {
     /// Certificate and key; needed where a URL to listen on has TLS.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// What is shown when connecting, if it is another; towards peers only.
+    pub dial_with: Option<(PathBuf, PathBuf)>,
     pub client_cert_auth: bool,
     /// Given, clients must show a certificate that it vouches for, `client_cert_auth` or not, as in etcd.
     pub trusted_ca_file: Option<PathBuf>,
@@ -31,7 +33,46 @@ pub enum TlsVersion {
     V1_3,
 }
 
-pub fn read(settings: &Settings) -> Result<Tls, ConfigError> {
+/// The flags of one of the two, by what their names begin with and how some of them end.
+struct Names {
+    certificate: [&'static str; 2],
+    dial_with: Option<[&'static str; 2]>,
+    client_cert_auth: &'static str,
+    trusted_ca: &'static str,
+    crl: &'static str,
+    allowed_cn: &'static str,
+    allowed_hostname: &'static str,
+}
+
+const CLIENT: Names = Names {
+    certificate: ["cert-file", "key-file"],
+    dial_with: None,
+    client_cert_auth: "client-cert-auth",
+    trusted_ca: "trusted-ca-file",
+    crl: "client-crl-file",
+    allowed_cn: "client-cert-allowed-cn",
+    allowed_hostname: "client-cert-allowed-hostname",
+};
+
+const PEER: Names = Names {
+    certificate: ["peer-cert-file", "peer-key-file"],
+    dial_with: Some(["peer-client-cert-file", "peer-client-key-file"]),
+    client_cert_auth: "peer-client-cert-auth",
+    trusted_ca: "peer-trusted-ca-file",
+    crl: "peer-crl-file",
+    allowed_cn: "peer-cert-allowed-cn",
+    allowed_hostname: "peer-cert-allowed-hostname",
+};
+
+pub fn read_client(settings: &Settings) -> Result<Tls, ConfigError> {
+    read(settings, &CLIENT)
+}
+
+pub fn read_peer(settings: &Settings) -> Result<Tls, ConfigError> {
+    read(settings, &PEER)
+}
+
+fn read(settings: &Settings, names: &Names) -> Result<Tls, ConfigError> {
     let path = |name| Some(settings.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
     let (min, max) = (settings.text("tls-min-version"), settings.text("tls-max-version"));
     let min_version = version(&min, TlsVersion::V1_2)?;
@@ -43,12 +84,13 @@ pub fn read(settings: &Settings) -> Result<Tls, ConfigError> {
         return Err(ConfigError::CipherSuites);
     }
     Ok(Tls {
-        certificate: path("cert-file").zip(path("key-file")),
-        client_cert_auth: settings.bool("client-cert-auth"),
-        trusted_ca_file: path("trusted-ca-file"),
-        crl_file: path("client-crl-file"),
-        allowed_common_names: settings.list("client-cert-allowed-cn"),
-        allowed_hostnames: settings.list("client-cert-allowed-hostname"),
+        certificate: path(names.certificate[0]).zip(path(names.certificate[1])),
+        dial_with: names.dial_with.and_then(|[cert, key]| path(cert).zip(path(key))),
+        client_cert_auth: settings.bool(names.client_cert_auth),
+        trusted_ca_file: path(names.trusted_ca),
+        crl_file: path(names.crl),
+        allowed_common_names: settings.list(names.allowed_cn),
+        allowed_hostnames: settings.list(names.allowed_hostname),
         cipher_suites: settings.list("cipher-suites"),
         min_version,
         max_version,
@@ -92,4 +134,16 @@ pub fn validate(config: &Config, settings: &Settings, notices: &mut Vec<Notice>)
         }
     }
     Ok(())
+}
+
+/// What is dialled with TLS is held to authorities, which have to be named.
+pub fn validate_peers(config: &Config) -> Result<(), ConfigError> {
+    let tls = &config.peer_tls;
+    let listened = config.listen.peer_urls.iter();
+    let dialled = config.cluster.initial.iter().map(|(_, url)| url).chain(&config.join);
+    match listened.chain(dialled).find(|url| url.is_tls()) {
+        Some(url) if tls.certificate.is_none() => Err(ConfigError::NoPeerCertificate(url.clone())),
+        Some(url) if tls.trusted_ca_file.is_none() => Err(ConfigError::NoPeerCa(url.clone())),
+        _ => Ok(()),
+    }
 }

@@ -26,19 +26,21 @@ const fn gate(name: &'static str, stage: Stage, default: bool, without_effect: O
     Gate { name, stage, default, without_effect }
 }
 
-const COMPARES_MEMBERS: &str =
-    "it compares members with each other, and a cluster of several members is not supported yet";
-
 const ALWAYS_CHECKPOINTED: &str = "the time that leases have left is always written down here";
 
 pub const GATES: &[Gate] = &[
-    gate("CompactHashCheck", Stage::Alpha, false, Some(COMPARES_MEMBERS)),
+    gate("CompactHashCheck", Stage::Alpha, false, None),
     gate("FastLeaseKeepAlive", Stage::Beta, true, Some("keep-alives never wait for the log here")),
-    gate("InitialCorruptCheck", Stage::Alpha, false, Some(COMPARES_MEMBERS)),
+    gate("InitialCorruptCheck", Stage::Alpha, false, None),
     gate("LeaseCheckpoint", Stage::Alpha, false, Some(ALWAYS_CHECKPOINTED)),
     gate("LeaseCheckpointPersist", Stage::Alpha, false, Some(ALWAYS_CHECKPOINTED)),
     gate("PriorityRequest", Stage::Alpha, false, Some("there is one limit for all requests here")),
-    gate("SetMemberLocalAddr", Stage::Alpha, false, Some("a cluster of several members is not supported yet")),
+    gate(
+        "SetMemberLocalAddr",
+        Stage::Alpha,
+        false,
+        Some("connections to peers leave by the address that the system chooses"),
+    ),
     gate("StopGRPCServiceOnDefrag", Stage::Alpha, false, Some("defragmentation does not stop reads and writes here")),
     gate("TxnModeWriteWithSharedBuffer", Stage::Beta, true, Some("it tunes a backend that is not used here")),
 ];

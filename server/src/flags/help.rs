@@ -22,6 +22,9 @@ pub const USAGE: &str = "Usage:
       --initial-advertise-peer-urls, --skip-hash-check, --bump-revision <number> --mark-compacted]
     Make a new member's data directory from a snapshot.
 
+  garboard inspect <data directory> [--wal-dir <directory>]
+    Tell what the disk of a member that does not run holds, and what of it is damaged. Changes nothing.
+
   garboard wal dump <directory>
     Print what is in a write-ahead log.
 

@@ -33,9 +33,6 @@ pub const SECTIONS: &[Section] = &[
     Section { title: "Ignored, as etcd ignores them", flags: legacy::IGNORED },
 ];
 
-/// Why a flag about several members does nothing.
-const ONE_MEMBER: &str = "a cluster of several members is not supported yet";
-
 const fn flag(name: &'static str, kind: Kind, default: &'static str, support: Support, help: &'static str) -> Flag {
     Flag { name, kind, default, release: Release::Both, support, help }
 }

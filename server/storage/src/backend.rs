@@ -4,6 +4,7 @@
 //! whole commits; the sizes told are counted by ourselves in the same transaction, never redb's file length, which doubles as it grows;
 //! after a failed write or sync the backend refuses every further commit.
 
+mod adopt;
 mod defrag;
 mod flush;
 mod pages;
@@ -34,6 +35,7 @@ pub use flush::CommitStats;
 pub use scan::ReadTxn;
 pub use stats::SizeStats;
 pub use tables::Table;
+pub use tables::VERSION;
 
 use defrag::Tee;
 use stats::Sizes;
@@ -128,6 +130,33 @@ pub enum BackendError {
     Failed,
     #[error("backend: a defragmentation is already running")]
     Defragmenting,
+}
+
+// === impl BackendError ===
+
+impl BackendError {
+    /// Whether the file is not what was written to it. A disk that fails is another matter.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Malformed { .. } => true,
+            Self::Database { source, .. } => matches!(**source, redb::Error::Corrupted(_)) || self.offset().is_some(),
+            Self::Io { .. } => self.offset().is_some(),
+            Self::Version { .. } | Self::Failed | Self::Defragmenting => false,
+        }
+    }
+
+    /// Where the file is damaged, as a byte offset; `None` when that is not known, or it is not damage.
+    pub fn offset(&self) -> Option<u64> {
+        let source = match self {
+            Self::Io { source, .. } => source,
+            Self::Database { source, .. } => match &**source {
+                redb::Error::Io(source) => source,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        source.get_ref()?.downcast_ref::<pages::Damage>().map(|damage| damage.offset)
+    }
 }
 
 /// One redb file, as long as anyone reads it. A defragmentation replaces it.

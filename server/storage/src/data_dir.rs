@@ -15,7 +15,7 @@ use crate::disk::write_atomic;
 pub struct DataDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    _lock: Box<dyn Lock>,
+    _lock: Option<Box<dyn Lock>>,
 }
 
 impl DataDir {
@@ -36,6 +36,26 @@ impl DataDir {
         }
         disk.create_dir_all(&member)?;
         disk.sync_dir(path)?;
+        Ok(Self { disk, path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// For looking only: nothing is created, and no member starts on it while this lives.
+    ///
+    /// # Errors
+    /// `WouldBlock` when a process uses it; `NotFound` when it is not there; `InvalidData` when no member of ours wrote it.
+    pub fn open_to_read(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Self> {
+        let fail = |kind, why: &str| Err(io::Error::new(kind, format!("{}: {why}", path.display())));
+        if !disk.exists(path)? {
+            return fail(io::ErrorKind::NotFound, "there is no such directory");
+        }
+        let lock = disk.lock_shared(&path.join("lock"))?;
+        let member = path.join("member");
+        if disk.exists(&member.join("snap"))? {
+            return fail(io::ErrorKind::InvalidData, "this is a data directory of etcd");
+        }
+        if !disk.exists(&member)? {
+            return fail(io::ErrorKind::InvalidData, "this is no data directory: it has no directory \"member\"");
+        }
         Ok(Self { disk, path: path.to_owned(), _lock: lock })
     }
 
@@ -61,14 +81,32 @@ impl DataDir {
         self.member_dir().join("wal")
     }
 
-    /// Replaces the small file `member/<name>` as a whole.
-    pub fn write_member_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        write_atomic(&*self.disk, &self.member_dir().join(name), content)
+    /// The small files, also for who does not hold the directory but belongs to who does.
+    pub fn files(&self) -> MemberFiles {
+        MemberFiles { disk: self.disk(), dir: self.member_dir() }
+    }
+}
+
+/// The small files `member/<name>`.
+#[derive(Clone)]
+pub struct MemberFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl MemberFiles {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
-    /// The small file `member/<name>`, if it exists.
-    pub fn read_member_file(&self, name: &str, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-        let path = self.member_dir().join(name);
+    /// Replaces a file as a whole; durable when it returns.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        write_atomic(&*self.disk, &self.path(name), content)
+    }
+
+    /// A file, if it exists.
+    pub fn read(&self, name: &str, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        let path = self.path(name);
         if self.disk.exists(&path)? { self.disk.read(&path, max_bytes).map(Some) } else { Ok(None) }
     }
 }
@@ -89,11 +127,11 @@ mod tests {
         let error = DataDir::open(Arc::new(RealDisk), &path).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(error.to_string().contains("a/b/lock"), "{error}");
-        dir.write_member_file("identity", b"one").unwrap();
-        dir.write_member_file("identity", b"two").unwrap();
-        assert_eq!(dir.read_member_file("identity", 10).unwrap().as_deref(), Some(&b"two"[..]));
-        assert_eq!(dir.read_member_file("identity", 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(dir.read_member_file("absent", 10).unwrap(), None);
+        dir.files().write("identity", b"one").unwrap();
+        dir.files().write("identity", b"two").unwrap();
+        assert_eq!(dir.files().read("identity", 10).unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(dir.files().read("identity", 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(dir.files().read("absent", 10).unwrap(), None);
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.member_dir())), (0o700, 0o700));
         assert_eq!(mode(&dir.member_dir().join("identity")), 0o600);

@@ -2,8 +2,10 @@
 //!
 //! Invariants: positioned reads and writes only (no mmap, no shared cursor); directories are created 0700 and files 0600;
 //! a name (create, rename, remove) is durable only after [`Disk::sync_dir`], bytes only after a sync of the file.
-//! [`RealDisk`] is the operating system; [`memory::MemoryDisk`] can lose, keep or tear whatever was not synced.
+//! [`RealDisk`] is the operating system; [`CowDisk`] reads another disk and changes nothing on it; [`memory::MemoryDisk`] can lose,
+//! keep or tear whatever was not synced.
 
+mod cow;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod real;
@@ -11,6 +13,7 @@ mod real;
 use std::io;
 use std::path::Path;
 
+pub use cow::CowDisk;
 pub use real::RealDisk;
 
 /// How [`Disk::open`] opens a file. Reading is always allowed.
@@ -97,6 +100,12 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// `WouldBlock`, naming the file, when another process (or another part of this one) holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+
+    /// The same for who only reads: nothing is created, and others may read too. `None` when there is no lock file.
+    ///
+    /// # Errors
+    /// As [`Disk::lock`].
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
     /// Bytes that an unprivileged process can still write to the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;

@@ -11,6 +11,7 @@ pub mod wal;
 
 pub use backend::Backend;
 pub use data_dir::DataDir;
+pub use data_dir::MemberFiles;
 pub use disk::Disk;
 pub use disk::RealDisk;
 pub use wal::Wal;

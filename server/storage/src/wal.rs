@@ -14,6 +14,7 @@ mod read;
 mod record;
 mod recover;
 mod segment;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -244,6 +245,11 @@ impl Wal {
     /// `Stopped` when it never will be.
     pub fn wait_synced(&self, index: u64) -> Result<(), WalError> {
         self.shared.wait_synced(index)
+    }
+
+    /// How long the write and sync that are under way have taken so far; `None` when nothing is.
+    pub fn stalled_for(&self) -> Option<Duration> {
+        self.shared.stalled_for()
     }
 
     /// Bytes in segment files.

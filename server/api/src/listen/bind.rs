@@ -1,6 +1,9 @@
 //! Listening sockets, TCP and Unix.
 
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
@@ -17,6 +20,8 @@ use crate::listen::url::ListenUrl;
 
 /// What the kernel is asked to queue; it caps the number itself.
 const BACKLOG: i32 = 4096;
+/// Linux: the kernel knows nothing of IPv6. The standard library has no name for it.
+const EAFNOSUPPORT: i32 = 97;
 
 /// A listening socket.
 pub enum Listener {
@@ -67,7 +72,7 @@ pub fn bind(url: &ListenUrl, limits: &Limits) -> io::Result<(Listener, ListenUrl
     }
     let mut refused = io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{url}: no such address"));
     for address in resolve(&url.address)? {
-        match bind_tcp(address, limits) {
+        match bind_any(address, limits) {
             Ok(listener) => {
                 let bound = listener.local_addr()?;
                 let host = url.address.rsplit_once(':').map_or("", |(host, _)| host);
@@ -95,6 +100,22 @@ fn resolve_any(port: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(vec![SocketAddr::from(([0u16; 8], port)), SocketAddr::from(([0u8; 4], port))])
 }
 
+/// `[::]` is every address that the machine has: of one without IPv6, those of IPv4.
+fn bind_any(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
+    let is_any = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match bind_tcp(address, limits) {
+        Err(error) if is_any && has_no_ipv6(&error) => {
+            bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), limits)
+        }
+        bound => bound,
+    }
+}
+
+/// Not that the port is taken: then it is, whichever way it is asked for.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
 fn bind_tcp(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
@@ -109,4 +130,16 @@ fn bind_tcp(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_without_ipv6_is_asked_for_ipv4_instead() {
+        assert!(has_no_ipv6(&io::Error::from_raw_os_error(EAFNOSUPPORT)));
+        assert!(has_no_ipv6(&io::Error::from(io::ErrorKind::AddrNotAvailable)));
+        assert!(!has_no_ipv6(&io::Error::from(io::ErrorKind::AddrInUse)));
+    }
 }

@@ -23,9 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::listen::Entrance;
 use crate::listen::Handler;
 use crate::listen::Limits;
+use crate::listen::Surface;
 use crate::listen::outbox;
 use crate::listen::outbox::Outbox;
-use crate::listen::peer::Identity;
 use crate::listen::peer::Peer;
 use crate::listen::transport::Socket;
 use crate::listen::transport::Transport;
@@ -61,7 +61,8 @@ pub async fn serve<H: Handler>(
     let opened =
         clock::timeout(limits.handshake_timeout, open(socket, remote, entrance, limits.request_bytes_max)).await;
     let Some((mut wire, peer, version)) = opened.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
-    if version == Version::Http2 {
+    // Peers ping as often as they need to know of each other.
+    if version == Version::Http2 && peer.surface() != Surface::Peer {
         wire.watch(Arc::clone(&peer), limits.keepalive_min_time);
     }
     let service = service_fn(move |request: Request<Incoming>| {
@@ -127,7 +128,7 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<Tasks> {
 
 async fn drive<C>(
     connection: C,
-    outbox: Option<Outbox>,
+    outbox: Option<Outbox<Wire>>,
     mut stop: watch::Receiver<bool>,
     shut_down: impl FnOnce(Pin<&mut C>),
 ) -> io::Result<()>
@@ -143,23 +144,19 @@ where
 }
 
 /// One turn of the connection: all it can do, then what it has to say.
-fn turn<C>(connection: Pin<&mut C>, outbox: Option<&Outbox>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+fn turn<C>(mut connection: Pin<&mut C>, outbox: Option<&Outbox<Wire>>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    if let Poll::Ready(ended) = connection.poll(cx) {
+    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
         return Poll::Ready(ended.map_err(io::Error::other));
     }
     match outbox.map(|outbox| outbox.poll_send(cx)) {
-        Some(Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+        Some(Poll::Ready(Err(error))) => {
+            // So that it learns of it, and ends the calls that are open.
+            let _ = connection.poll(cx);
+            Poll::Ready(Err(error))
+        }
         _ => Poll::Pending,
-    }
-}
-
-/// The identity in a verified chain.
-pub fn identity_of(certificates: &[rustls_pki_types::CertificateDer<'_>]) -> Identity {
-    Identity {
-        common_name: certificates.first().and_then(|own| crate::tls::common_name::common_name(own)),
-        certificates: certificates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
     }
 }

@@ -17,44 +17,54 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
-use crate::listen::wire::Wire;
-
 /// As much is gathered; for more, copying costs more than a system call.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
 
-struct State {
-    wire: Wire,
+struct State<W> {
+    wire: W,
     out: Vec<u8>,
     written: usize,
+    /// The wire has taken bytes that it may not have passed on: TLS keeps what the socket would not take.
+    unflushed: bool,
+    /// The wire takes nothing any more: the stack is told when it reads next, and ends its streams.
+    failed: bool,
 }
 
 /// What the HTTP stack reads and writes.
-pub struct Gathering(Arc<Mutex<State>>);
+pub struct Gathering<W>(Arc<Mutex<State<W>>>);
 
 /// What the connection's task sends out at the end of its turn.
-pub struct Outbox(Arc<Mutex<State>>);
+pub struct Outbox<W>(Arc<Mutex<State<W>>>);
 
 /// Both ends, over a connection's bytes.
-pub fn gather(wire: Wire) -> (Gathering, Outbox) {
-    let state = Arc::new(Mutex::new(State { wire, out: Vec::new(), written: 0 }));
+pub fn gather<W>(wire: W) -> (Gathering<W>, Outbox<W>) {
+    let state = Arc::new(Mutex::new(State { wire, out: Vec::new(), written: 0, unflushed: false, failed: false }));
     (Gathering(Arc::clone(&state)), Outbox(state))
 }
 
-impl Outbox {
+impl<W: AsyncWrite + Unpin> Outbox<W> {
     /// Sends what was gathered; Pending if the socket takes no more for now.
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        if state.out.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(state.send(cx))?;
-        Pin::new(&mut state.wire).poll_flush(cx)
+        let sent = state.flush(cx);
+        state.failed |= matches!(sent, Poll::Ready(Err(_)));
+        sent
     }
 }
 
-impl State {
+impl<W: AsyncWrite + Unpin> State<W> {
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send(cx))?;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.wire).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
+            self.unflushed = true;
             match ready!(Pin::new(&mut self.wire).poll_write(cx, &self.out[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
@@ -80,13 +90,17 @@ impl State {
     }
 }
 
-impl AsyncRead for Gathering {
+impl<W: AsyncRead + Unpin> AsyncRead for Gathering<W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().wire).poll_read(cx, buf)
+        let mut state = self.0.lock();
+        if state.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut state.wire).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Gathering {
+impl<W: AsyncWrite + Unpin> AsyncWrite for Gathering<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
@@ -100,6 +114,7 @@ impl AsyncWrite for Gathering {
         if ready!(state.take(cx, slices))? {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        state.unflushed = true;
         Pin::new(&mut state.wire).poll_write_vectored(cx, slices)
     }
 
@@ -114,8 +129,56 @@ impl AsyncWrite for Gathering {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        ready!(state.send(cx))?;
-        ready!(Pin::new(&mut state.wire).poll_flush(cx))?;
+        ready!(state.flush(cx))?;
         Pin::new(&mut state.wire).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As TLS does it: takes everything at once, and passes it on only when flushed as often as it says.
+    #[derive(Default)]
+    struct Keeps {
+        kept: usize,
+        passed: usize,
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Keeps {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            (self.kept, self.flushes) = (self.kept + bytes.len(), 2);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.flushes > 0 {
+                self.flushes -= 1;
+                return Poll::Pending;
+            }
+            self.passed += std::mem::take(&mut self.kept);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A flush that was held up is taken up again in the next turn, though nothing new was said.
+    #[test]
+    fn what_the_wire_keeps_is_flushed_whether_few_bytes_or_many() {
+        for len in [10, GATHERED_BYTES_MAX / 2 + 1, 3 * GATHERED_BYTES_MAX] {
+            let (mut stack, outbox) = gather(Keeps::default());
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let bytes = vec![7; len];
+            assert!(matches!(Pin::new(&mut stack).poll_write(&mut cx, &bytes), Poll::Ready(Ok(n)) if n == len));
+            for _ in 0..2 {
+                assert!(outbox.poll_send(&mut cx).is_pending(), "{len}");
+            }
+            assert!(matches!(outbox.poll_send(&mut cx), Poll::Ready(Ok(()))), "{len}");
+            assert_eq!(outbox.0.lock().wire.passed, len);
+        }
     }
 }

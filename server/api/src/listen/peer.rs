@@ -5,19 +5,10 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwapOption;
-use rustls_pki_types::CertificateDer;
+use garboard_tls::Identity;
 
 use crate::listen::Surface;
 use crate::metrics::VersionCounters;
-
-/// What a verified client certificate says.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The subject's common name: the user, where certificates name users.
-    pub common_name: Option<String>,
-    /// The chain as sent, the client's own certificate first.
-    pub certificates: Vec<CertificateDer<'static>>,
-}
 
 /// One connection, as handlers see it.
 pub struct Peer {

@@ -30,7 +30,11 @@ pub struct Job {
     pub socket: Accepted,
     pub remote: String,
     pub entrance: Arc<Entrance>,
+    /// Turns true when the connection is to end.
+    pub stop: watch::Receiver<bool>,
     pub _place: OwnedSemaphorePermit,
+    /// Held by clients' connections, which end before those of peers.
+    pub _client: Option<mpsc::Sender<()>>,
 }
 
 /// The client runtimes.
@@ -68,12 +72,7 @@ impl Workers {
     ///
     /// # Errors
     /// A thread or a runtime cannot be had.
-    pub fn start<H: Handler>(
-        count: usize,
-        handler: &Arc<H>,
-        limits: &Arc<Limits>,
-        stop: &watch::Receiver<bool>,
-    ) -> io::Result<Workers> {
+    pub fn start<H: Handler>(count: usize, handler: &Arc<H>, limits: &Arc<Limits>) -> io::Result<Workers> {
         assert!(count > 0);
         let (running, finished) = mpsc::channel(1);
         let mut workers = Vec::with_capacity(count);
@@ -81,7 +80,7 @@ impl Workers {
             let (jobs, queue) = mpsc::unbounded_channel();
             let load = Arc::new(Load::default());
             let runtime = runtime()?;
-            let work = work(queue, Arc::clone(&load), Arc::clone(handler), Arc::clone(limits), stop.clone());
+            let work = work(queue, Arc::clone(&load), Arc::clone(handler), Arc::clone(limits));
             let running = running.clone();
             spawn::thread(&format!("client-{number}"), move || {
                 runtime.block_on(async {
@@ -125,11 +124,10 @@ async fn work<H: Handler>(
     load: Arc<Load>,
     handler: Arc<H>,
     limits: Arc<Limits>,
-    stop: watch::Receiver<bool>,
 ) {
     while let Some(job) = queue.recv().await {
         let loaded = Loaded(Arc::clone(&load));
-        drop(spawn::task(serve(job, loaded, Arc::clone(&handler), Arc::clone(&limits), stop.clone())));
+        drop(spawn::task(serve(job, loaded, Arc::clone(&handler), Arc::clone(&limits))));
     }
     let drained = async {
         while load.connections.load(Ordering::Acquire) > 0 {
@@ -141,14 +139,8 @@ async fn work<H: Handler>(
     }
 }
 
-async fn serve<H: Handler>(
-    job: Job,
-    loaded: Loaded,
-    handler: Arc<H>,
-    limits: Arc<Limits>,
-    stop: watch::Receiver<bool>,
-) {
-    let Job { socket, remote, entrance, _place } = job;
+async fn serve<H: Handler>(job: Job, loaded: Loaded, handler: Arc<H>, limits: Arc<Limits>) {
+    let Job { socket, remote, entrance, stop, _place, _client } = job;
     let served = async {
         let socket = Socket::enter(socket)?;
         connection::serve(socket, remote.clone(), &entrance, &limits, handler, stop).await

@@ -37,7 +37,7 @@ async fn pages_of_the_client_url() {
     assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: GET\r\n"), "{refused}");
     let version = http(member.address(), "GET", "/version").await;
     let body: serde_json::Value = serde_json::from_str(version.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    assert_eq!((&body["etcdserver"], &body["storage"]), (&crate::version::SERVER.into(), &"3.6.0".into()));
+    assert_eq!((&body["etcdserver"], &body["storage"]), (&garboard_node::ETCD_VERSION.into(), &"3.6.0".into()));
     for path in ["/", "/v3/kv/range", "/nothing"] {
         let missing = http(member.address(), "GET", path).await;
         assert!(missing.starts_with("HTTP/1.1 404 ") && missing.ends_with("404 page not found\n"), "{missing}");

@@ -253,7 +253,7 @@ async fn options_that_cannot_be_met_are_refused_at_the_start() {
     files.put_server(&server);
     let open = |change: fn(&mut TlsOptions)| {
         let config = files.config(change);
-        crate::tls::reload::Reloader::open(config.tls.unwrap(), config.read_file, Duration::ZERO).map(|_| ())
+        garboard_tls::Reloader::open(config.tls.unwrap(), config.read_file, Duration::ZERO).map(|_| ())
     };
     assert!(open(|_| ()).is_ok());
     assert!(matches!(open(|options| options.client_cert_auth = true), Err(TlsError::NoTrustedCa)));

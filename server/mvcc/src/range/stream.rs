@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use super::{Total, range};
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::{Store, View};
 
 const FIRST_CHUNK_KEYS: i64 = 10;
 
@@ -53,12 +53,16 @@ impl RangeStream {
 
     fn count(&mut self) -> Result<RangeResponse, Error> {
         self.done = true;
-        range(&self.store.view(), &self.request, Total::Skipped)
+        self.store.read(|view| range(view, &self.request, Total::Skipped))
     }
 
     fn chunk(&mut self) -> Result<RangeResponse, Error> {
-        let view = self.store.view();
-        let mut response = range(&view, &self.request, Total::Skipped)?;
+        let store = Arc::clone(&self.store);
+        store.read(|view| self.chunk_of(view))
+    }
+
+    fn chunk_of(&mut self, view: &View<'_>) -> Result<RangeResponse, Error> {
+        let mut response = range(view, &self.request, Total::Skipped)?;
         // The revision is fixed by the first chunk; later ones read there, whatever was written since.
         let header_revision = *self.header_revision.get_or_insert(view.current);
         if self.request.revision <= 0 {
@@ -80,7 +84,7 @@ impl RangeStream {
         response.count = self.sent;
         if response.more {
             let rest = RangeRequest { count_only: true, limit: 0, ..self.request.clone() };
-            response.count += range(&view, &rest, Total::Counted)?.count;
+            response.count += range(view, &rest, Total::Counted)?.count;
         }
         Ok(response)
     }

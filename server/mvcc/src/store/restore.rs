@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::ClusterState;
+use super::FIRST_FORMAT;
+use crate::alarm::AlarmTable;
 use crate::backend::{Backend, Position, Table};
 use crate::error::Error;
 use crate::index::Index;
@@ -36,6 +38,8 @@ pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
         meta::SCHEDULED_COMPACTION,
         meta::FINISHED_COMPACTION,
         meta::CLUSTER_VERSION,
+        meta::FORMAT_VERSION,
+        meta::DOWNGRADE,
     ];
     let rows = backend.get_many(Table::Meta, &names.map(str::as_bytes))?;
     let row = |name: &str| names.iter().position(|known| *known == name).and_then(|at| rows.get(at)?.clone());
@@ -47,8 +51,13 @@ pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
         None => Position::default(),
         Some(value) => meta::decode_position(&value).ok_or_else(|| damaged(meta::APPLIED))?,
     };
-    let version = row(meta::CLUSTER_VERSION).map(|value| String::from_utf8(value.to_vec()));
-    let version = version.transpose().map_err(|_| damaged(meta::CLUSTER_VERSION))?;
+    let text = |name: &'static str| {
+        row(name).map(|value| String::from_utf8(value.to_vec())).transpose().map_err(|_| damaged(name))
+    };
+    let format = match row(meta::FORMAT_VERSION) {
+        None => FIRST_FORMAT,
+        Some(value) => value[..].try_into().map(u32::from_be_bytes).map_err(|_| damaged(meta::FORMAT_VERSION))?,
+    };
     let scheduled_compaction = number(meta::SCHEDULED_COMPACTION)?.unwrap_or(-1);
     let finished_compaction = number(meta::FINISHED_COMPACTION)?.unwrap_or(-1);
     let recorded = number(meta::REVISION)?;
@@ -65,7 +74,12 @@ pub fn restore(backend: &dyn Backend) -> Result<Restored, Error> {
             "revision {revision}, newest row {newest}, compacted {scheduled_compaction} and {finished_compaction}"
         )));
     }
-    let mut cluster = ClusterState { version, ..ClusterState::default() };
+    let mut cluster = ClusterState {
+        alarms: AlarmTable::default(),
+        version: text(meta::CLUSTER_VERSION)?,
+        format,
+        downgrade: text(meta::DOWNGRADE)?,
+    };
     scan(backend, Table::Alarms, &mut |key, _| cluster.alarms.restore(key))?;
     let membership = row(meta::MEMBERSHIP);
     Ok(Restored { index, leases, cluster, applied, membership, revision, scheduled_compaction, finished_compaction })

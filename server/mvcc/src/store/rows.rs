@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::Store;
+use super::{IndexState, Store};
 use crate::backend::Table;
 use crate::counters::add;
 use crate::error::Error;
@@ -25,20 +25,38 @@ pub(crate) struct View<'a> {
     pub store: &'a Store,
     pub current: i64,
     pub compact: i64,
+    replaced: u64,
     _epoch: Arc<()>,
 }
 
 impl Store {
+    /// Runs a read. Parts of two states would be neither: refused if a snapshot came between.
+    pub(crate) fn read<T>(&self, run: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let view = self.view();
+        let result = run(&view);
+        if self.index.read().replaced == view.replaced { result } else { Err(Error::Replaced) }
+    }
+
     pub(crate) fn view(&self) -> View<'_> {
         let index = self.index.read();
+        // Loaded under the index lock, as the two belong together.
         let current = self.revision.load(Ordering::Acquire);
-        View { store: self, current, compact: index.compact_revision, _epoch: index.epoch.clone() }
+        self.view_of(&index, current)
     }
 
     /// A view that sees what a transaction has written so far: for the writer only.
     pub(crate) fn view_at(&self, current: i64) -> View<'_> {
-        let index = self.index.read();
-        View { store: self, current, compact: index.compact_revision, _epoch: index.epoch.clone() }
+        self.view_of(&self.index.read(), current)
+    }
+
+    fn view_of(&self, index: &IndexState, current: i64) -> View<'_> {
+        View {
+            store: self,
+            current,
+            compact: index.compact_revision,
+            replaced: index.replaced,
+            _epoch: index.epoch.clone(),
+        }
     }
 }
 

@@ -155,6 +155,6 @@ fn what_is_nested_as_deep_as_allowed_can_be_read_from_the_log() {
     assert_eq!(txn(&deep(NESTED_MAX + 1), 128), Err(Invalid::TooManyOps));
     assert_eq!(txn(&deep(NESTED_MAX), 128), Ok(()));
     let command = raft::Command { op: Some(raft::command::Op::Txn(deep(NESTED_MAX))) };
-    let batch = raft::Batch { commands: vec![command] };
+    let batch = raft::Batch { commands: vec![command], ..raft::Batch::default() };
     assert_eq!(raft::Batch::decode(&batch.encode_to_vec()[..]), Ok(batch));
 }

@@ -1,9 +1,9 @@
 //! What raised alarms close, as probed on etcd 3.6.16.
 
-use garboard_mvcc::{Error, Response};
+use garboard_mvcc::{Error, FIRST_FORMAT, Response};
 use garboard_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, TxnRequest};
-use garboard_proto::raft::ClusterVersion;
 use garboard_proto::raft::command::Op;
+use garboard_proto::raft::{ClusterVersion, Downgrade, FormatVersion};
 
 use crate::member::*;
 
@@ -89,4 +89,26 @@ fn the_cluster_version_outlives_a_restart() {
     assert_eq!(member.store.cluster_version(), None);
     member.apply(Op::ClusterVersion(ClusterVersion { version: "3.6.0".into() })).unwrap();
     assert_eq!(member.flushed_crash().store.cluster_version().as_deref(), Some("3.6.0"));
+}
+
+#[test]
+fn the_format_outlives_a_restart_and_never_goes_back() {
+    let mut member = Member::new();
+    assert_eq!(member.store.format_version(), FIRST_FORMAT);
+    member.apply(Op::FormatVersion(FormatVersion { version: 3 })).unwrap();
+    member.apply(Op::FormatVersion(FormatVersion { version: 2 })).unwrap();
+    assert_eq!(member.store.format_version(), 3);
+    assert_eq!(member.flushed_crash().store.format_version(), 3);
+}
+
+#[test]
+fn a_downgrade_outlives_a_restart_until_it_is_cancelled() {
+    let mut member = Member::new();
+    member.apply(Op::Downgrade(Downgrade { target: "3.5.0".into() })).unwrap();
+    assert_eq!(member.store.downgrade_target().as_deref(), Some("3.5.0"));
+    let mut member = member.flushed_crash();
+    assert_eq!(member.store.downgrade_target().as_deref(), Some("3.5.0"));
+    member.apply(Op::Downgrade(Downgrade::default())).unwrap();
+    assert_eq!(member.store.downgrade_target(), None);
+    assert_eq!(member.flushed_crash().store.downgrade_target(), None);
 }

@@ -1,6 +1,8 @@
 //! HashKV. That its bytes are etcd's is shown in `etcd.rs`; here are its rules.
 
 use garboard_mvcc::{Error, Table};
+use garboard_proto::raft::command::Op;
+use garboard_proto::raft::{ClusterVersion, Downgrade, FormatVersion};
 
 use crate::member::*;
 
@@ -20,6 +22,19 @@ fn the_first_put_hashes_as_in_etcd() {
     member.put("a", "1");
     let found = member.store.hash_kv(0).unwrap();
     assert_eq!((found.hash, found.compact_revision, found.hash_revision, found.revision), (2587454935, -1, 2, 2));
+}
+
+/// From etcd 3.6.16: `edge/a` put, deleted, put; compacted at 4; deleted and put again in one transaction; HashKV.
+#[test]
+fn where_all_was_deleted_and_put_again_the_hash_is_etcds() {
+    let mut member = Member::new();
+    member.put("edge/a", "1");
+    member.delete(delete("edge/a", ""));
+    member.put("edge/a", "2");
+    member.compact(4).unwrap();
+    member.finish_compaction();
+    member.txn(then(vec![delete_op("edge/", "\0"), put_op("edge/a", "3")])).unwrap();
+    assert_eq!(member.store.hash_kv(0).unwrap().hash, 1667351362);
 }
 
 #[test]
@@ -57,4 +72,21 @@ fn one_changed_byte_shows() {
     row = row.iter().map(|&byte| if byte == b'2' { b'3' } else { byte }).collect();
     member.backend.set(Table::Revisions, &key, &row);
     assert_ne!(member.crash().store.hash_kv(0).unwrap().hash, sound);
+}
+
+#[test]
+fn the_hash_over_all_state_has_what_was_agreed_on_of_versions() {
+    let mut member = filled();
+    let mut seen = vec![member.store.hash().unwrap()];
+    for op in [
+        Op::ClusterVersion(ClusterVersion { version: "3.6.0".into() }),
+        Op::Downgrade(Downgrade { target: "3.5.0".into() }),
+        Op::FormatVersion(FormatVersion { version: 2 }),
+    ] {
+        member.apply(op.clone()).unwrap();
+        let hash = member.store.hash().unwrap();
+        assert!(!seen.contains(&hash), "{op:?}");
+        assert_eq!(member.flushed_crash().store.hash(), Ok(hash), "{op:?}");
+        seen.push(hash);
+    }
 }

@@ -32,7 +32,7 @@ fn damage_is_refused() {
     let key = RowKey::new(Revision::new(9, 0), false);
     let first = RowKey::new(Revision::new(2, 0), false);
     let older = RowKey::new(Revision::new(2, 5), false);
-    let damage: [(Table, &[u8], &[u8]); 9] = [
+    let damage: [(Table, &[u8], &[u8]); 11] = [
         (Table::Revisions, b"short", b""),
         (Table::Revisions, first.as_bytes(), b"\xff"),
         (Table::Revisions, older.as_bytes(), &row.encode()),
@@ -41,6 +41,8 @@ fn damage_is_refused() {
         (Table::Meta, b"revision", b"123"),
         (Table::Meta, b"revision", &2i64.to_be_bytes()),
         (Table::Meta, b"cluster_version", b"\xff\xff"),
+        (Table::Meta, b"format_version", b"\x00\x01"),
+        (Table::Meta, b"downgrade", b"\xff\xff"),
         (Table::Leases, b"x", b"\xff"),
     ];
     assert!(Store::open(tables(), StoreOptions::default()).is_ok());

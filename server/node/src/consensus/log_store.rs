@@ -29,7 +29,7 @@ use super::types::Vote;
 use super::types::log_id;
 
 /// At most this many bytes of entries go into one answer to a reader that can take a part (replication, apply).
-const READ_CHUNK_BYTES: usize = 4 << 20;
+const READ_CHUNK_BYTES: usize = 1 << 20;
 
 /// What an entry's payload is, in the WAL's `kind` byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +47,12 @@ pub(crate) enum EntryKind {
 #[derive(Clone)]
 pub(crate) struct LogStore {
     wal: Arc<Wal>,
+    member_id: u64,
 }
 
 impl LogStore {
-    pub(crate) fn new(wal: Arc<Wal>) -> Self {
-        Self { wal }
+    pub(crate) fn new(wal: Arc<Wal>, member_id: u64) -> Self {
+        Self { wal, member_id }
     }
 
     fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -75,25 +76,36 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
-fn to_wal(entry: Entry) -> wal::WalEntry {
-    let (kind, payload) = match &entry.payload {
+/// The kind and the bytes of an entry's payload, in the log and between members.
+pub(super) fn encode_payload(payload: &Payload) -> (u8, Bytes) {
+    let (kind, bytes) = match payload {
         Payload::Blank => (EntryKind::Blank, Bytes::new()),
         Payload::Normal(batch) => (EntryKind::Batch, batch.0.clone()),
         Payload::Membership(m) => (EntryKind::Membership, membership::encode(m)),
     };
-    wal::WalEntry { log_id: to_wal_id(&entry.log_id()), kind: kind as u8, payload }
+    (kind as u8, bytes)
+}
+
+/// The reverse of [`encode_payload`]; `index` is for the error.
+pub(super) fn decode_payload(kind: u8, bytes: Bytes, index: u64) -> io::Result<Payload> {
+    match kind {
+        k if k == EntryKind::Blank as u8 => Ok(Payload::Blank),
+        k if k == EntryKind::Batch as u8 => Ok(Payload::Normal(BatchBytes(bytes))),
+        k if k == EntryKind::Membership as u8 => Ok(Payload::Membership(membership::decode(&bytes)?)),
+        k => {
+            let text = format!("entry {index} of the log has the unknown kind {k}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, text))
+        }
+    }
+}
+
+fn to_wal(entry: Entry) -> wal::WalEntry {
+    let (kind, payload) = encode_payload(&entry.payload);
+    wal::WalEntry { log_id: to_wal_id(&entry.log_id()), kind, payload }
 }
 
 fn from_wal(entry: wal::WalEntry) -> io::Result<Entry> {
-    let payload = match entry.kind {
-        k if k == EntryKind::Blank as u8 => Payload::Blank,
-        k if k == EntryKind::Batch as u8 => Payload::Normal(BatchBytes(entry.payload)),
-        k if k == EntryKind::Membership as u8 => Payload::Membership(membership::decode(&entry.payload)?),
-        k => {
-            let text = format!("entry {} of the log has the unknown kind {k}", entry.log_id.index);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-    };
+    let payload = decode_payload(entry.kind, entry.payload, entry.log_id.index)?;
     Ok(Entry::new(log_id(entry.log_id.term, entry.log_id.index), payload))
 }
 
@@ -124,9 +136,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.read(half_open(&range), usize::MAX)
     }
 
+    /// Read once, at the start. A leader that was restarted does not lead on under its old vote, as openraft would have it: it no longer knows
+    /// what it had committed and acknowledged, and with no entry of this life in its term its ReadIndex could be behind that. It has to be
+    /// elected anew, and commits an entry of the new term before anything is read.
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         let vote = self.wal.state().vote;
-        Ok(vote.map(|v| Vote { leader_id: LeaderId { term: v.term, voted_for: v.node_id }, committed: v.committed }))
+        Ok(vote.map(|v| {
+            let led = v.node_id == self.member_id;
+            let leader_id = LeaderId { term: v.term, voted_for: v.node_id };
+            Vote { leader_id, committed: v.committed && !led }
+        }))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {

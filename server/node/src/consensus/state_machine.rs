@@ -1,6 +1,7 @@
 //! Applies committed entries, in order, on openraft's apply task: decode the batch, hand each command to the MVCC applier, answer.
 //!
-//! A snapshot, to openraft, is the checkpoint: building one flushes what is applied and records how far that came.
+//! A snapshot, to openraft, is the checkpoint: building one flushes what is applied and records how far that came. What a peer is sent is read
+//! from the database when the sending begins.
 
 use std::future::Future;
 use std::io;
@@ -15,12 +16,15 @@ use garboard_mvcc::Position;
 use garboard_proto::raft::Batch;
 use garboard_proto::raft::Command;
 use garboard_runtime::clock;
+use garboard_storage::backend::Backend;
 use openraft::RaftSnapshotBuilder;
 use openraft::storage::EntryResponder;
 use openraft::storage::RaftStateMachine;
 use prost::Message as _;
 
-use super::membership;
+use super::membership::Stored;
+use super::snapshot::Received;
+use super::snapshot::SnapshotData;
 use super::types::LogId;
 use super::types::Outcome;
 use super::types::Outcomes;
@@ -43,6 +47,14 @@ pub(crate) trait ApplyObserver: Send + Sync + 'static {
     fn flush(&self) -> Pending<'static, io::Result<Checkpointed>>;
     /// How far the durable checkpoint reaches.
     fn checkpointed(&self) -> Checkpointed;
+    /// Called with the outcomes of an entry that this member gave to a leader.
+    fn forwarded(&self, sequence: u64, outcomes: Vec<Outcome>);
+    /// Called when an entry or a snapshot has brought a membership.
+    fn members(&self, membership: &Stored);
+    /// Puts a received snapshot in the place of the state; durable when it returns.
+    fn install(&self, received: Received) -> Pending<'_, io::Result<()>>;
+    /// What a snapshot is sent from.
+    fn backend(&self) -> Arc<Backend>;
 }
 
 /// What of a command outlives its application.
@@ -54,6 +66,8 @@ pub(crate) enum AppliedCommand {
     LeaseRevoke { id: i64 },
     /// A compaction was scheduled.
     Compaction,
+    /// The members write another format from here on.
+    FormatVersion { version: u32 },
     /// Anything else.
     Other,
 }
@@ -65,6 +79,7 @@ impl AppliedCommand {
             Some(Op::LeaseGrant(r)) => Self::LeaseGrant { id: r.id, ttl_s: r.ttl },
             Some(Op::LeaseRevoke(r)) => Self::LeaseRevoke { id: r.id },
             Some(Op::Compaction(_)) => Self::Compaction,
+            Some(Op::FormatVersion(r)) => Self::FormatVersion { version: r.version },
             _ => Self::Other,
         }
     }
@@ -74,71 +89,109 @@ impl AppliedCommand {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Checkpointed {
     pub(crate) position: Option<Position>,
-    pub(crate) membership: StoredMembership,
+    pub(crate) membership: Stored,
 }
 
-/// What openraft passes around as snapshot data: the state itself is in the checkpoint.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct CheckpointMark;
-
-type Snapshot = openraft::alias::SnapshotOf<TypeConfig, CheckpointMark>;
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 
 /// The state machine as openraft drives it.
 pub(crate) struct StateMachine {
+    member_id: u64,
     applier: Applier,
     applied: Option<LogId>,
-    membership: StoredMembership,
+    membership: Stored,
     observer: Arc<dyn ApplyObserver>,
 }
 
 impl StateMachine {
     /// `recovered` is what the checkpoint holds.
-    pub(crate) fn new(applier: Applier, recovered: Checkpointed, observer: Arc<dyn ApplyObserver>) -> Self {
+    pub(crate) fn new(
+        member_id: u64,
+        applier: Applier,
+        recovered: Checkpointed,
+        observer: Arc<dyn ApplyObserver>,
+    ) -> Self {
         let applied = recovered.position.map(|p| log_id(p.term, p.index));
-        Self { applier, applied, membership: recovered.membership, observer }
-    }
-
-    fn apply_batch(&mut self, bytes: bytes::Bytes) -> io::Result<Outcomes> {
-        let batch = Batch::decode(bytes).map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("a batch in the log cannot be read: {e}"))
-        })?;
-        let mut outcomes = Vec::with_capacity(batch.commands.len());
-        for command in batch.commands {
-            let applied = AppliedCommand::of(&command);
-            let outcome = self.applier.apply(command);
-            self.observer.applied(&applied, &outcome);
-            outcomes.push(outcome);
-        }
-        Ok(Outcomes(outcomes))
+        observer.members(&recovered.membership);
+        Self { member_id, applier, applied, membership: recovered.membership, observer }
     }
 
     fn apply_entry(&mut self, id: LogId, payload: Payload) -> io::Result<Outcomes> {
         let started = clock::now();
-        let mut membership = None;
-        let outcomes = match payload {
-            Payload::Blank => Outcomes::default(),
-            Payload::Normal(batch) => self.apply_batch(batch.0)?,
-            Payload::Membership(m) => {
-                self.membership = StoredMembership::new(Some(id), m);
-                membership = Some(membership::encode_stored(&self.membership));
-                Outcomes::default()
-            }
-        };
-        let position = Position { term: id.leader_id.term, index: id.index };
-        self.applier.finish_entry(position, membership);
+        let observer = &self.observer;
+        let mut applied = apply(&mut self.applier, &mut self.membership, id, payload, |command, outcome| {
+            observer.applied(command, outcome);
+            Ok(())
+        })?;
+        if applied.origin == self.member_id && applied.sequence != 0 {
+            observer.forwarded(applied.sequence, std::mem::take(&mut applied.outcomes));
+        }
         self.applied = Some(id);
-        self.observer.finished(position, started.elapsed());
-        Ok(outcomes)
+        if applied.is_membership {
+            observer.members(&self.membership);
+        }
+        observer.finished(position(id), started.elapsed());
+        Ok(Outcomes(applied.outcomes))
     }
 }
 
+/// What became of one entry.
+#[derive(Default)]
+pub(super) struct Applied {
+    outcomes: Vec<Outcome>,
+    /// The member that gave it to a leader, and that member's number for it; 0: none.
+    origin: u64,
+    sequence: u64,
+    is_membership: bool,
+}
+
+/// Applies one entry: each of its commands, of which `told` hears at once, or the membership that it brings.
+///
+/// # Errors
+/// The entry cannot be read, or `told` ends it.
+pub(super) fn apply(
+    applier: &mut Applier,
+    membership: &mut Stored,
+    id: LogId,
+    payload: Payload,
+    told: impl Fn(&AppliedCommand, &Outcome) -> io::Result<()>,
+) -> io::Result<Applied> {
+    let mut applied = Applied::default();
+    match payload {
+        Payload::Blank => {}
+        Payload::Normal(batch) => {
+            let batch = Batch::decode(batch.0).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("a batch in the log cannot be read: {e}"))
+            })?;
+            (applied.origin, applied.sequence) = (batch.origin, batch.sequence);
+            applied.outcomes.reserve_exact(batch.commands.len());
+            for command in batch.commands {
+                let kind = AppliedCommand::of(&command);
+                let outcome = applier.apply(command);
+                told(&kind, &outcome)?;
+                applied.outcomes.push(outcome);
+            }
+        }
+        Payload::Membership(brought) => {
+            membership.replace(id, brought);
+            applied.is_membership = true;
+        }
+    }
+    applier.finish_entry(position(id), applied.is_membership.then(|| membership.encode()));
+    Ok(applied)
+}
+
+fn position(id: LogId) -> Position {
+    Position { term: id.leader_id.term, index: id.index }
+}
+
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = CheckpointMark;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = CheckpointBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.applied, self.membership.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -162,15 +215,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         CheckpointBuilder { observer: Arc::clone(&self.observer) }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, _snapshot: CheckpointMark) -> Result<(), io::Error> {
-        // Snapshots come from peers, and there is no transport to any.
-        let text = format!("a snapshot at {:?} cannot be installed: none can have been sent", meta.last_log_id);
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let SnapshotData::Received(received) = snapshot else {
+            let text = format!("a snapshot at {:?} that did not come from a peer", meta.last_log_id);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let membership = received.membership.clone();
+        self.observer.install(*received).await?;
+        self.applied = meta.last_log_id;
+        self.membership = membership;
+        self.observer.members(&self.membership);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let at = self.observer.checkpointed();
-        Ok(at.position.is_some().then(|| snapshot_of(at)))
+        Ok(at.position.is_some().then(|| snapshot_of(at, self.observer.backend())))
     }
 }
 
@@ -180,19 +240,19 @@ pub(crate) struct CheckpointBuilder {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
-    type SnapshotData = CheckpointMark;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        Ok(snapshot_of(self.observer.flush().await?))
+        Ok(snapshot_of(self.observer.flush().await?, self.observer.backend()))
     }
 }
 
-fn snapshot_of(at: Checkpointed) -> Snapshot {
+fn snapshot_of(at: Checkpointed, backend: Arc<Backend>) -> Snapshot {
     Snapshot {
         meta: SnapshotMeta {
             last_log_id: at.position.map(|p| log_id(p.term, p.index)),
-            last_membership: at.membership,
+            last_membership: at.membership.membership,
         },
-        snapshot: CheckpointMark,
+        snapshot: SnapshotData::Own(backend),
     }
 }

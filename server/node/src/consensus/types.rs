@@ -42,6 +42,14 @@ pub struct MemberNode {
     pub client_urls: Vec<String>,
     /// Whether clients see it as a learner.
     pub is_learner: bool,
+    /// The number of its data directory; 0 until the member has said it.
+    pub incarnation: u64,
+    /// Whether the leader makes it a voter once it has caught up.
+    pub promote: bool,
+    /// The etcd release that it stands for; empty until the member has said it.
+    pub etcd_version: String,
+    /// The latest format that it would write; 0 until the member has said it.
+    pub format: u32,
 }
 
 /// openraft's type parameters. The leader id is the term alone, as in the Raft paper: one leader a term.

@@ -35,10 +35,11 @@ use super::file::SnapshotFileError;
 use super::file::io_error;
 use crate::backend::Database as RowsOf;
 use crate::config::NodeConfig;
+use crate::consensus::node_to_proto;
 use crate::identity;
 use crate::identity::Identity;
+use crate::members::founders;
 use crate::start::found;
-use crate::start::own_node;
 
 /// Where the log of the new member begins: the entry that is taken to have brought all of the snapshot.
 const BEGIN: LogId = LogId { term: 1, index: 1 };
@@ -84,7 +85,8 @@ pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored,
     }
     let database = Database::open(&file)?;
     refuse_users(&database)?;
-    let identity = found(&config.member).map_err(|error| SnapshotFileError::Refused(error.to_string()))?;
+    let record = found(&config.member).map_err(|error| SnapshotFileError::Refused(error.to_string()))?;
+    let identity = record.identity;
     check_empty(config, &**disk)?;
 
     let dir = &config.member.data_dir;
@@ -92,14 +94,14 @@ pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored,
     let backend = Backend::open(Arc::clone(disk), &data_dir.db_path(), BackendOptions::default())?;
     let mut copy = Copy { backend: &backend, batch: WriteBatch::default(), bytes: 0 };
     let history = copy_rows(&database, &mut copy)?;
-    let revision = copy_meta(&database, config, &identity, history.newest, &mut copy)?;
+    let revision = copy_meta(&database, config, history.newest, &mut copy)?;
     backend.commit_durable(&copy.batch)?;
     check_rows(backend)?;
 
     let wal_dir = config.member.wal_dir.clone().unwrap_or_else(|| data_dir.wal_dir());
     begin_log(disk, wal_dir, config.member.wal_segment_bytes, identity)?;
-    identity::write(&data_dir, identity).map_err(|error| io_error("writing the identity in", dir, error))?;
-    let Identity { cluster_id, member_id } = identity;
+    identity::write(&data_dir.files(), &record).map_err(|error| io_error("writing the identity in", dir, error))?;
+    let Identity { cluster_id, member_id, .. } = identity;
     Ok(Restored { revision, rows: history.rows, cluster_id, member_id })
 }
 
@@ -195,7 +197,6 @@ fn copy_rows(database: &Database<'_>, copy: &mut Copy<'_>) -> Result<History, Sn
 fn copy_meta(
     database: &Database<'_>,
     config: &RestoreConfig,
-    identity: &Identity,
     newest: i64,
     copy: &mut Copy<'_>,
 ) -> Result<i64, SnapshotFileError> {
@@ -227,18 +228,13 @@ fn copy_meta(
     copy.put(Table::Meta, meta::REVISION.as_bytes(), &meta::encode_revision(revision))?;
     let applied = Position { term: BEGIN.term, index: BEGIN.index };
     copy.put(Table::Meta, meta::APPLIED.as_bytes(), &meta::encode_position(applied))?;
-    let own = own_node(&config.member);
-    let node = pb::Node {
-        id: identity.member_id,
-        name: own.name,
-        peer_urls: own.peer_urls,
-        client_urls: own.client_urls,
-        is_learner: false,
+    let members = founders(&config.member);
+    let membership = pb::Membership {
+        configs: vec![pb::VoterSet { ids: members.keys().copied().collect() }],
+        nodes: members.iter().map(|(id, node)| node_to_proto(*id, node)).collect(),
     };
-    let membership =
-        pb::Membership { configs: vec![pb::VoterSet { ids: vec![identity.member_id] }], nodes: vec![node] };
     let at = pb::LogPosition { term: BEGIN.term, index: BEGIN.index };
-    let stored = pb::StoredMembership { at: Some(at), membership: Some(membership) };
+    let stored = pb::StoredMembership { at: Some(at), membership: Some(membership), removed: Vec::new() };
     copy.put(Table::Meta, meta::MEMBERSHIP.as_bytes(), &stored.encode_to_vec())?;
     Ok(revision)
 }

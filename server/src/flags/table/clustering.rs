@@ -2,14 +2,14 @@
 
 use super::super::Flag;
 use super::super::Kind::*;
+use super::super::Release;
 use super::super::Support;
 use super::super::Support::*;
-use super::ONE_MEMBER;
 use super::flag;
 use super::only_36;
 
 /// Why discovery is refused.
-const NO_DISCOVERY: Support = Refused("members are found by --initial-cluster only");
+const NO_DISCOVERY: Support = Refused("members are found by --initial-cluster, --discovery-srv or --join");
 const GOES_WITH_DISCOVERY: Support = NoEffect("it goes with --discovery-endpoints, which is not supported");
 
 pub const FLAGS: &[Flag] = &[
@@ -48,21 +48,31 @@ pub const FLAGS: &[Flag] = &[
         Used,
         "Makes the ids of a new cluster and of its members differ from those of clusters with the same members.",
     ),
-    flag(
-        "strict-reconfig-check",
-        Bool,
-        "true",
-        NoEffect(ONE_MEMBER),
-        "Refuses changes of the membership that would lose the quorum.",
-    ),
+    flag("strict-reconfig-check", Bool, "true", Used, "Refuses changes of the membership that would lose the quorum."),
     flag(
         "pre-vote",
         Bool,
         "true",
-        NoEffect(ONE_MEMBER),
+        Used,
         "Asks whether an election could be won before calling it, so that a member coming back disturbs nobody.",
     ),
-    flag("max-learners", Int, "1", NoEffect(ONE_MEMBER), "Most learners in the cluster."),
+    flag("max-learners", Int, "1", Used, "Most learners in the cluster."),
+    Flag {
+        name: "join",
+        kind: Urls,
+        default: "",
+        release: Release::Own,
+        support: Used,
+        help: "Peer URLs of a cluster to join: who its members are, and who this one is, they say. The initial cluster is not read then.",
+    },
+    Flag {
+        name: "lease-reads",
+        kind: Bool,
+        default: "false",
+        release: Release::Own,
+        support: Used,
+        help: "Linearizable reads trust the leader's lease instead of asking a quorum each time. For all members or none; the machines' clocks are to run equally fast, and on while they are suspended.",
+    },
     flag(
         "feature-gates",
         FeatureGates,
@@ -75,8 +85,8 @@ pub const FLAGS: &[Flag] = &[
 pub const DISCOVERY: &[Flag] = &[
     flag("discovery-endpoints", Set, "", NO_DISCOVERY, "Addresses of a discovery service."),
     flag("discovery-token", Text, "", NO_DISCOVERY, "Token of the cluster at the discovery service."),
-    flag("discovery-srv", Text, "", NO_DISCOVERY, "DNS domain whose SRV records name the members."),
-    flag("discovery-srv-name", Text, "", NO_DISCOVERY, "Suffix of the service's name in those SRV records."),
+    flag("discovery-srv", Text, "", Used, "DNS domain whose SRV records name the members."),
+    flag("discovery-srv-name", Text, "", Used, "Suffix of the service's name in those SRV records."),
     flag(
         "discovery-fallback",
         Choice(&["exit", "proxy"]),

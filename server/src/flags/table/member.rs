@@ -4,8 +4,10 @@ use super::super::Flag;
 use super::super::Kind::*;
 use super::super::Release;
 use super::super::Support::*;
-use super::ONE_MEMBER;
 use super::flag;
+
+/// Why a timeout of the connections between members does nothing.
+const PINGS: &str = "connections between members are held to pings, which go by --election-timeout";
 
 pub const FLAGS: &[Flag] = &[
     flag("name", Text, "default", Used, "Name of this member, for people and for --initial-cluster."),
@@ -39,16 +41,10 @@ pub const FLAGS: &[Flag] = &[
         "initial-election-tick-advance",
         Bool,
         "true",
-        NoEffect("the first election of a single member does not wait"),
+        NoEffect("the first election never waits for longer than the others"),
         "Whether the first election after a start comes sooner.",
     ),
-    flag(
-        "listen-peer-urls",
-        Urls,
-        "http://localhost:2380",
-        NoEffect("no port is opened for peers: a cluster of several members is not supported yet"),
-        "URLs to listen on for the other members.",
-    ),
+    flag("listen-peer-urls", Urls, "http://localhost:2380", Used, "URLs to listen on for the other members."),
     flag("listen-client-urls", Urls, "http://localhost:2379", Used, "URLs to listen on for clients, gRPC and HTTP."),
     flag(
         "listen-client-http-urls",
@@ -103,8 +99,8 @@ pub const FLAGS: &[Flag] = &[
         NoEffect("listeners always use SO_REUSEADDR"),
         "Lets the member listen on a port whose old connections are in TIME_WAIT (SO_REUSEADDR).",
     ),
-    flag("raft-read-timeout", Duration, "5s", NoEffect(ONE_MEMBER), "Longest wait for bytes from another member."),
-    flag("raft-write-timeout", Duration, "5s", NoEffect(ONE_MEMBER), "Longest wait for another member to take bytes."),
+    flag("raft-read-timeout", Duration, "5s", NoEffect(PINGS), "Longest wait for bytes from another member."),
+    flag("raft-write-timeout", Duration, "5s", NoEffect(PINGS), "Longest wait for another member to take bytes."),
     flag("backend-batch-interval", Duration, "0s", Used, "Longest time between two flushes of the database. 0: 100ms."),
     flag(
         "backend-batch-limit",

@@ -7,8 +7,8 @@ use super::super::Support;
 use super::super::Support::*;
 use super::flag;
 
-/// Peers' TLS: nothing is sent to or taken from peers that it could protect.
-const NO_PEERS: Support = NoEffect("no port is opened for peers: a cluster of several members is not supported yet");
+/// Why certificates are not made between peers.
+const NO_AUTO_TLS: Support = Refused("certificates are not made here; give --peer-cert-file and --peer-key-file");
 const NO_AUTH: Support = NoEffect("users and roles are not supported yet");
 
 pub const FLAGS: &[Flag] = &[
@@ -65,35 +65,35 @@ pub const FLAGS: &[Flag] = &[
         Refused("certificates are not made here; give --cert-file and --key-file"),
         "TLS towards clients with a certificate made at the first start.",
     ),
-    flag("peer-cert-file", Text, "", NO_PEERS, "Certificate shown to peers that connect."),
-    flag("peer-key-file", Text, "", NO_PEERS, "Key of that certificate."),
+    flag("peer-cert-file", Text, "", Used, "Certificate shown to peers that connect."),
+    flag("peer-key-file", Text, "", Used, "Key of that certificate."),
     flag(
         "peer-client-cert-file",
         Text,
         "",
-        NO_PEERS,
+        Used,
         "Certificate shown when connecting to peers. Empty: --peer-cert-file.",
     ),
-    flag("peer-client-key-file", Text, "", NO_PEERS, "Key of that certificate. Empty: --peer-key-file."),
+    flag("peer-client-key-file", Text, "", Used, "Key of that certificate. Empty: --peer-key-file."),
     flag(
         "peer-client-cert-auth",
         Bool,
         "false",
-        NO_PEERS,
+        Used,
         "Takes only peers with a certificate that --peer-trusted-ca-file vouches for.",
     ),
-    flag("peer-trusted-ca-file", Text, "", NO_PEERS, "Authorities that peers' certificates are held to."),
-    flag("peer-crl-file", Text, "", NO_PEERS, "Peers' certificates that are revoked."),
-    flag("peer-cert-allowed-cn", List, "", NO_PEERS, "Common names, one of which a peer's certificate must carry."),
-    flag("peer-cert-allowed-hostname", List, "", NO_PEERS, "Host names, one of which a peer's certificate must carry."),
+    flag("peer-trusted-ca-file", Text, "", Used, "Authorities that peers' certificates are held to."),
+    flag("peer-crl-file", Text, "", Used, "Peers' certificates that are revoked."),
+    flag("peer-cert-allowed-cn", List, "", Used, "Common names, one of which a peer's certificate must carry."),
+    flag("peer-cert-allowed-hostname", List, "", Used, "Host names, one of which a peer's certificate must carry."),
     flag(
         "peer-skip-client-san-verification",
         Bool,
         "false",
-        NO_PEERS,
+        NoEffect("the address of a peer that connects is never held against its certificate"),
         "Does not check that a peer's address is in its certificate.",
     ),
-    flag("peer-auto-tls", Bool, "false", NO_PEERS, "TLS between peers with a certificate made at the first start."),
+    flag("peer-auto-tls", Bool, "false", NO_AUTO_TLS, "TLS between peers with a certificate made at the first start."),
     flag(
         "self-signed-cert-validity",
         Uint,

@@ -3,7 +3,6 @@
 use super::super::Flag;
 use super::super::Kind::*;
 use super::super::Support::*;
-use super::ONE_MEMBER;
 use super::flag;
 
 pub const FLAGS: &[Flag] = &[
@@ -30,26 +29,20 @@ pub const FLAGS: &[Flag] = &[
         Used,
         "Time without events after which a watch that asks for it hears of the progress. 0: 10m.",
     ),
-    flag(
-        "corrupt-check-time",
-        Duration,
-        "0s",
-        NoEffect(ONE_MEMBER),
-        "Time between two comparisons of the members' data. 0: none.",
-    ),
+    flag("corrupt-check-time", Duration, "0s", Used, "Time between two comparisons of the members' data. 0: none."),
     flag(
         "compact-hash-check-time",
         Duration,
         "1m0s",
-        NoEffect(ONE_MEMBER),
+        Used,
         "Time between two comparisons of the members' compacted data.",
     ),
     flag(
         "downgrade-check-time",
         Duration,
         "5s",
-        NoEffect("downgrades are not supported yet"),
-        "Time between two looks at whether a downgrade is done.",
+        Used,
+        "Time between two looks at whether a downgrade is done. 0: it is ended by hand.",
     ),
     flag(
         "bootstrap-defrag-threshold-megabytes",
@@ -72,7 +65,7 @@ pub const UNSAFE: &[Flag] = &[
         "force-new-cluster",
         Bool,
         "false",
-        Refused("restoring a cluster from one member's data is not supported yet"),
-        "Makes a cluster of this member alone out of its data.",
+        Used,
+        "Makes a cluster of this member alone out of its data, for good: when the others are lost.",
     ),
 ];

@@ -100,7 +100,7 @@ impl Pages {
         for group in 0..checksums.groups() {
             let mut block = [0; PAGE_BYTES];
             let at = block_place(group);
-            file.pread_exact(&mut block, at)?;
+            file.pread_exact(&mut block, at).map_err(|e| damage(path, at, e.kind(), e.to_string()))?;
             // A file that a crash left longer than what was ever written in it has blocks of zeros.
             if !checksums.load(group, &block) && (group == 0 || block.iter().any(|byte| *byte != 0)) {
                 return Err(damaged(path, at, "this is no block of checksums"));
@@ -110,7 +110,8 @@ impl Pages {
             Self { file, path: path.to_owned(), no_fsync, checksums: RwLock::new(checksums), syncing: Mutex::new(()) };
         if pages > 0 {
             let mut sector = [0; SECTOR_BYTES];
-            opened.file.pread_exact(&mut sector, place(0))?;
+            let at = place(0);
+            opened.file.pread_exact(&mut sector, at).map_err(|e| damage(path, at, e.kind(), e.to_string()))?;
             if !proves_header(&sector) {
                 return Err(damaged(path, place(0), "the header does not have its checksum"));
             }
@@ -120,7 +121,7 @@ impl Pages {
 
     fn read_run(&self, run: &Run, out: &mut [u8]) -> io::Result<()> {
         let at = place(run.first);
-        self.file.pread_exact(out, at).map_err(|e| io::Error::new(e.kind(), format!("at byte {at}: {e}")))?;
+        self.file.pread_exact(out, at).map_err(|e| damage(&self.path, at, e.kind(), e.to_string()))?;
         let checksums = self.checksums.read();
         for (page, content) in (run.first..).zip(out.chunks_exact(PAGE_BYTES)) {
             if !checksums.proves(page, content) {
@@ -131,9 +132,22 @@ impl Pages {
     }
 }
 
+/// Bytes that cannot be read, or are not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is corrupt at byte {offset}: {reason}", path.display())]
+pub(super) struct Damage {
+    path: PathBuf,
+    pub(super) offset: u64,
+    reason: String,
+}
+
+fn damage(path: &Path, offset: u64, kind: io::ErrorKind, reason: String) -> io::Error {
+    io::Error::new(kind, Damage { path: path.to_owned(), offset, reason })
+}
+
 /// The error that names file and byte.
 fn damaged(path: &Path, at: u64, reason: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{} is corrupt at byte {at}: {reason}", path.display()))
+    damage(path, at, io::ErrorKind::InvalidData, reason.to_owned())
 }
 
 impl fmt::Debug for Pages {

@@ -55,5 +55,5 @@ pub(crate) const STORE: TableDefinition<'static, &'static str, u64> = TableDefin
 pub(crate) const STORE_VERSION: &str = "version";
 pub(crate) const STORE_IN_USE: &str = "in_use_bytes";
 pub(crate) const STORE_TOTAL: &str = "total_bytes";
-/// The format this release writes.
-pub(crate) const VERSION: u64 = 1;
+/// The format this release writes, and the only one it opens.
+pub const VERSION: u64 = 1;

@@ -359,11 +359,11 @@ impl MemoryDisk {
         }
     }
 
-    /// Ends the stall: the calls it held go on, or fail if `healthy` is false.
+    /// Ends the stall: the calls it held go on or, if `healthy` is false, fail, as does every later one, whoever comes first.
     pub fn release(&self, healthy: bool) {
         let mut state = self.0.state.lock();
         if !healthy {
-            state.fail = Some((state.calls + 1, Failure::Once));
+            state.fail = Some((state.calls + 1, Failure::Dead));
         }
         state.stall = None;
         self.0.stall_changed.notify_all();
@@ -525,6 +525,11 @@ impl Disk for MemoryDisk {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
         Ok(Box::new(MemoryLock(self.clone(), path.to_owned())))
+    }
+
+    /// Exclusive too.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.lock(path).map(Some)
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {

@@ -51,6 +51,18 @@ fn open_fd(path: &Path, options: OpenOptions) -> io::Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)).map_err(at(path))
 }
 
+fn flock(path: &Path, options: OpenOptions, operation: FlockOperation) -> io::Result<Box<dyn Lock>> {
+    let fd = open_fd(path, options)?;
+    match retry_on_intr(|| rustix::fs::flock(&fd, operation)) {
+        Ok(()) => Ok(Box::new(RealLock(fd))),
+        Err(Errno::WOULDBLOCK) => {
+            let text = format!("{}: another process holds this lock; only one may use the directory", path.display());
+            Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+        }
+        Err(errno) => Err(at(path)(errno)),
+    }
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Box<dyn File>> {
         Ok(Box::new(RealFile(open_fd(path, options)?)))
@@ -114,15 +126,13 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let fd = open_fd(path, OpenOptions::create())?;
-        match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(Box::new(RealLock(fd))),
-            Err(Errno::WOULDBLOCK) => {
-                let text =
-                    format!("{}: another process holds this lock; only one may use the directory", path.display());
-                Err(io::Error::new(io::ErrorKind::WouldBlock, text))
-            }
-            Err(errno) => Err(at(path)(errno)),
+        flock(path, OpenOptions::create(), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        match flock(path, OpenOptions::read(), FlockOperation::NonBlockingLockShared) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            locked => locked.map(Some),
         }
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use garboard_runtime::clock;
 use parking_lot::Condvar;
@@ -93,6 +94,8 @@ struct Inner {
     queued_bytes: usize,
     next_ticket: u64,
     committed_dirty: bool,
+    /// When the group that is being written was taken.
+    writing_since: Option<clock::Instant>,
     stopping: bool,
     failed: bool,
     handles: Vec<Handle>,
@@ -119,6 +122,7 @@ impl Shared {
             queued_bytes: 0,
             next_ticket: 1,
             committed_dirty: false,
+            writing_since: None,
             stopping: false,
             failed: false,
             handles,
@@ -211,6 +215,11 @@ impl Shared {
             self.synced.wait(&mut inner);
         }
         Ok(())
+    }
+
+    pub(crate) fn stalled_for(&self) -> Option<Duration> {
+        let since = self.inner.lock().writing_since?;
+        Some(clock::now().saturating_duration_since(since))
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
@@ -343,6 +352,7 @@ impl Writer {
         }
         batch.committed = inner.committed_dirty.then_some(inner.log.state.committed).flatten();
         inner.committed_dirty = false;
+        inner.writing_since = Some(clock::now());
         Some(batch)
     }
 
@@ -382,6 +392,7 @@ impl Writer {
             }
             inner.log.trim_cache(limit);
             inner.queued_bytes -= batch.bytes;
+            inner.writing_since = None;
             if purged {
                 let keep_from = inner.log.oldest_segment().unwrap_or(self.active.seq).min(self.active.seq);
                 let gone = inner.handles.iter().take_while(|handle| handle.seq < keep_from).count();

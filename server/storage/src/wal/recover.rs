@@ -159,15 +159,25 @@ pub(crate) fn new_salt() -> Result<u64, WalError> {
 }
 
 /// Where writing goes on.
-struct End {
-    path: PathBuf,
+pub(super) struct End {
+    pub path: PathBuf,
     file: Arc<dyn File>,
-    header: SegmentHeader,
+    pub header: SegmentHeader,
     len: u64,
-    offset: usize,
-    chain: u32,
-    number: u64,
-    torn_end: Option<usize>,
+    pub offset: usize,
+    pub chain: u32,
+    pub number: u64,
+    pub torn_end: Option<usize>,
+}
+
+// === impl End ===
+
+impl End {
+    /// Before the first group of a segment.
+    pub(super) fn begin(path: PathBuf, file: Arc<dyn File>, header: SegmentHeader, len: u64) -> Self {
+        let (chain, number) = (header.previous_crc, header.first_group);
+        Self { path, file, header, len, offset: SEGMENT_HEADER_BYTES, chain, number, torn_end: None }
+    }
 }
 
 fn resume(end: End, options: &WalOptions) -> Result<(Active, Option<TornTail>), WalError> {
@@ -202,20 +212,26 @@ fn index(id: Option<LogId>) -> Option<u64> {
 
 /// The log as the segments read so far left it.
 #[derive(Default)]
-struct Replay {
-    state: State,
-    first: u64,
-    slots: VecDeque<Slot>,
+pub(super) struct Replay {
+    pub state: State,
+    pub first: u64,
+    pub slots: VecDeque<Slot>,
     cache: VecDeque<WalEntry>,
     cache_used: usize,
     handles: Vec<Handle>,
     end: Option<End>,
     oldest: Option<PathBuf>,
+    /// It begins behind damage: what stood before is not known.
+    pub partial: bool,
 }
 
 // === impl Replay ===
 
 impl Replay {
+    pub(super) fn behind_damage() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
     fn segment(
         &mut self,
         disk: &dyn Disk,
@@ -235,25 +251,21 @@ impl Replay {
         let header = SegmentHeader::decode(&bytes)
             .map_err(|(offset, reason)| WalError::corrupt(path.clone(), offset as u64, reason))?;
         self.check_header(options, &path, name, &header)?;
-        let mut end = End {
-            path,
-            file,
-            header,
-            len: name.len,
-            offset: SEGMENT_HEADER_BYTES,
-            chain: 0,
-            number: 0,
-            torn_end: None,
-        };
+        let mut end = End::begin(path, file, header, name.len);
         self.groups(options, &bytes, &mut end, is_last)?;
+        self.close_segment(end, name);
+        Ok(())
+    }
+
+    /// A segment has been read.
+    pub(super) fn close_segment(&mut self, end: End, name: &SegmentName) {
         let (path, file) = (end.path.clone(), Arc::clone(&end.file));
         self.handles.push(Handle { seq: name.seq, path, file, len: name.len });
         self.oldest.get_or_insert_with(|| end.path.clone());
         self.end = Some(end);
-        Ok(())
     }
 
-    fn check_header(
+    pub(super) fn check_header(
         &self,
         options: &WalOptions,
         path: &Path,
@@ -293,10 +305,15 @@ impl Replay {
         Ok(())
     }
 
-    /// Reads group after group into the state.
-    fn groups(&mut self, options: &WalOptions, bytes: &[u8], end: &mut End, is_last: bool) -> Result<(), WalError> {
+    /// Reads group after group into the state, from where `end` stands, which moves along.
+    pub(super) fn groups(
+        &mut self,
+        options: &WalOptions,
+        bytes: &[u8],
+        end: &mut End,
+        is_last: bool,
+    ) -> Result<(), WalError> {
         let salt = end.header.group_salt();
-        (end.chain, end.number) = (end.header.previous_crc, end.header.first_group);
         let mut records = Vec::new();
         loop {
             let at = end.offset;
@@ -361,6 +378,7 @@ impl Replay {
                 Record::State(_) => {}
                 Record::Vote(vote) => self.state.vote = Some(*vote),
                 Record::Committed(id) => self.state.committed = Some(*id),
+                Record::Truncate(after) if self.partial && self.slots.is_empty() => self.state.last = *after,
                 Record::Truncate(after)
                     if index(*after) > index(self.state.last) || index(*after) < index(self.state.purged) =>
                 {
@@ -437,7 +455,7 @@ impl Replay {
     }
 
     /// Every entry behind purged has been found.
-    fn check_whole(&self) -> Result<(), WalError> {
+    pub(super) fn check_whole(&self) -> Result<(), WalError> {
         let Some(oldest) = &self.oldest else { return Ok(()) };
         let live = self.state.purged.map_or(0, |purged| purged.index + 1);
         if self.state.purged.is_some() && self.first > live {

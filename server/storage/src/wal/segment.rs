@@ -150,26 +150,42 @@ pub(crate) struct SegmentName {
 
 /// The segments in `dir` by number, and the leftovers of segments that never got a name.
 pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<(Vec<SegmentName>, Vec<String>), WalError> {
+    let mut damage = Vec::new();
+    let found = find_segments(disk, dir, &mut damage)?;
+    match damage.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// The same, with what is wrong with the names beside.
+pub(crate) fn find_segments(
+    disk: &dyn Disk,
+    dir: &Path,
+    damage: &mut Vec<WalError>,
+) -> Result<(Vec<SegmentName>, Vec<String>), WalError> {
     let io = |source: io::Error| WalError::Io { path: dir.to_owned(), action: "list", source };
     let (mut segments, mut leftovers) = (Vec::new(), Vec::new());
     for entry in disk.list(dir).map_err(io)? {
         if entry.name.ends_with(TEMPORARY_SUFFIX) {
             leftovers.push(entry.name);
         } else if let Some(stem) = entry.name.strip_suffix(".wal") {
-            let Some((seq, first_index)) = parse_stem(stem) else {
-                return Err(WalError::corrupt(dir.join(&entry.name), 0, "name is not <seq>-<first index>.wal"));
-            };
-            if seq > SEQ_MAX {
-                return Err(WalError::corrupt(dir.join(&entry.name), 0, "segment number out of range"));
+            match parse_stem(stem) {
+                None => damage.push(WalError::corrupt(dir.join(&entry.name), 0, "name is not <seq>-<first index>.wal")),
+                Some((seq, _)) if seq > SEQ_MAX => {
+                    damage.push(WalError::corrupt(dir.join(&entry.name), 0, "segment number out of range"));
+                }
+                Some((seq, first_index)) => {
+                    segments.push(SegmentName { seq, first_index, file_name: entry.name, len: entry.len });
+                }
             }
-            segments.push(SegmentName { seq, first_index, file_name: entry.name, len: entry.len });
         }
     }
     segments.sort();
     for pair in segments.windows(2) {
         if pair[1].seq != pair[0].seq + 1 {
             let reason = format!("segment {:016x} is missing or double before this one", pair[0].seq + 1);
-            return Err(WalError::corrupt(dir.join(&pair[1].file_name), 0, reason));
+            damage.push(WalError::corrupt(dir.join(&pair[1].file_name), 0, reason));
         }
     }
     Ok((segments, leftovers))

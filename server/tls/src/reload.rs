@@ -10,11 +10,11 @@ use garboard_runtime::clock;
 use garboard_runtime::spawn;
 use parking_lot::Mutex;
 
-use crate::tls::ReadFile;
-use crate::tls::TlsError;
-use crate::tls::TlsOptions;
-use crate::tls::settings::Files;
-use crate::tls::settings::Settings;
+use crate::ReadFile;
+use crate::TlsError;
+use crate::TlsOptions;
+use crate::settings::Files;
+use crate::settings::Settings;
 
 /// Settings that follow their files.
 pub struct Reloader {

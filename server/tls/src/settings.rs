@@ -10,9 +10,11 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem;
 use rustls_pki_types::pem::PemObject;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::SupportedProtocolVersion;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::crypto::ring;
@@ -22,13 +24,12 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version;
 
-use crate::listen::connection::identity_of;
-use crate::listen::peer::Identity;
-use crate::tls::ReadFile;
-use crate::tls::TlsError;
-use crate::tls::TlsOptions;
-use crate::tls::TlsVersion;
-use crate::tls::ciphers;
+use crate::ReadFile;
+use crate::TlsError;
+use crate::TlsOptions;
+use crate::TlsVersion;
+use crate::ciphers;
+use crate::common_name;
 
 /// What the files held at one moment.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +38,25 @@ pub struct Files {
     key: Vec<u8>,
     ca: Option<Vec<u8>>,
     crl: Option<Vec<u8>>,
+    dial_with: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What a verified certificate says of who shows it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The subject's common name: the user, where certificates name users.
+    pub common_name: Option<String>,
+    /// The chain as sent, its owner's certificate first.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Identity {
+    fn of(certificates: &[CertificateDer<'_>]) -> Identity {
+        Identity {
+            common_name: certificates.first().and_then(|own| common_name::common_name(own)),
+            certificates: certificates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        }
+    }
 }
 
 impl Files {
@@ -48,13 +68,20 @@ impl Files {
             key: read(&options.key_file)?,
             ca: options.trusted_ca_file.as_deref().map(read).transpose()?,
             crl: options.crl_file.as_deref().map(read).transpose()?,
+            dial_with: match &options.dial_with {
+                Some((cert, key)) => Some((read(cert)?, read(key)?)),
+                None => None,
+            },
         })
     }
 }
 
 /// The settings of a handshake.
 pub struct Settings {
+    /// For those who connect.
     pub config: Arc<ServerConfig>,
+    /// For connections made, where the options say that some are.
+    pub dial: Option<Arc<ClientConfig>>,
     allowed_cns: Vec<String>,
     allowed_hostnames: Vec<ServerName<'static>>,
 }
@@ -70,6 +97,7 @@ impl Settings {
         let provider = Arc::new(provider);
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions(options)?)?;
+        let dial = if options.dials { Some(Arc::new(dial_config(options, files, &provider)?)) } else { None };
         let builder = match verifier(options, files, provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -84,6 +112,7 @@ impl Settings {
         let hostname = |name: &String| ServerName::try_from(name.clone()).map_err(|_| TlsError::Hostname(name.clone()));
         Ok(Settings {
             config: Arc::new(config),
+            dial,
             allowed_cns: options.allowed_cns.clone(),
             allowed_hostnames: options.allowed_hostnames.iter().map(hostname).collect::<Result<_, _>>()?,
         })
@@ -91,7 +120,7 @@ impl Settings {
 
     /// The identity in a chain that was verified, if it is one of those allowed.
     pub fn identify(&self, chain: &[CertificateDer<'_>]) -> io::Result<Identity> {
-        let identity = identity_of(chain);
+        let identity = Identity::of(chain);
         if !self.allowed_cns.is_empty() {
             let allowed = identity.common_name.as_ref().is_some_and(|name| self.allowed_cns.contains(name));
             if !allowed {
@@ -107,6 +136,33 @@ impl Settings {
         }
         Ok(identity)
     }
+}
+
+/// As the one who connects.
+fn dial_config(options: &TlsOptions, files: &Files, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, TlsError> {
+    let (Some(ca), Some(path)) = (&files.ca, &options.trusted_ca_file) else { return Err(TlsError::NoPeerCa) };
+    let ((cert, key), (cert_path, key_path)) = match (&files.dial_with, &options.dial_with) {
+        (Some((cert, key)), Some((cert_path, key_path))) => ((cert, key), (cert_path, key_path)),
+        _ => ((&files.cert, &files.key), (&options.cert_file, &options.key_file)),
+    };
+    let chain: Vec<CertificateDer<'static>> = all(cert, cert_path)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| broken(key_path, &error))?;
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions(options)?)?
+        .with_root_certificates(roots(ca, path)?)
+        .with_client_auth_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // As towards clients: a resumed session would outlive what it was opened with.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn roots(ca: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in all::<CertificateDer<'static>>(ca, path)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
 }
 
 fn refused(reason: &str) -> io::Error {
@@ -138,11 +194,7 @@ fn verifier(
     let (Some(ca), Some(path)) = (&files.ca, &options.trusted_ca_file) else {
         return if options.client_cert_auth { Err(TlsError::NoTrustedCa) } else { Ok(None) };
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in all::<CertificateDer<'static>>(ca, path)? {
-        roots.add(certificate)?;
-    }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca, path)?), provider);
     if let (Some(crl), Some(path)) = (&files.crl, &options.crl_file) {
         // The list names the certificates that are refused, as for etcd; it need not cover every issuer of a chain.
         builder = builder

@@ -1,14 +1,20 @@
-//! TLS for clients, by etcd's options: rustls with ring. A connection takes the settings that the files held when it shook hands.
+//! TLS by etcd's options: rustls with ring, for those who connect and towards peers. A connection takes the settings that the files held
+//! when it shook hands.
+#![forbid(unsafe_code)]
 
-pub mod ciphers;
-pub mod common_name;
-pub mod reload;
-pub mod settings;
+mod ciphers;
+mod common_name;
+mod reload;
+mod settings;
 
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use reload::Reloader;
+pub use settings::Identity;
+pub use settings::Settings;
 
 /// Reads a whole file. Handed in, since files are opened elsewhere.
 pub type ReadFile = Arc<dyn Fn(&Path) -> io::Result<Vec<u8>> + Send + Sync>;
@@ -33,11 +39,15 @@ impl std::str::FromStr for TlsVersion {
     }
 }
 
-/// etcd's client transport security options.
+/// etcd's transport security options, for clients or for peers.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
+    /// Certificate and key to show when connecting, where they are others.
+    pub dial_with: Option<(PathBuf, PathBuf)>,
+    /// Whether connections are also made, as between peers: needs `trusted_ca_file`, to which those answering are held.
+    pub dials: bool,
     /// With a CA, clients must show a certificate of it (as in etcd, also without `client_cert_auth`).
     pub trusted_ca_file: Option<PathBuf>,
     pub client_cert_auth: bool,
@@ -73,6 +83,8 @@ pub enum TlsError {
     CipherSuitesWithTls13,
     #[error("client-cert-auth needs a trusted-ca-file")]
     NoTrustedCa,
+    #[error("TLS between peers needs a peer-trusted-ca-file")]
+    NoPeerCa,
     #[error("allowed-cn and allowed-hostname are mutually exclusive")]
     AllowedBoth,
     #[error("{0:?} is no host name")]

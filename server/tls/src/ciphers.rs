@@ -4,7 +4,7 @@ use tokio_rustls::rustls::CipherSuite;
 use tokio_rustls::rustls::SupportedCipherSuite;
 use tokio_rustls::rustls::crypto::ring;
 
-use crate::tls::TlsError;
+use crate::TlsError;
 
 /// What Go knows and this server does not offer: no forward secrecy, or CBC.
 const NOT_OFFERED: &[&str] = &[
