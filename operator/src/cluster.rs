@@ -1,0 +1,218 @@
+//! One pass over one EtcdCluster: fetch, validate, plan, write down what is to be done, do it.
+//!
+//! A pass makes one step at most, and waits for nothing: what it cannot see done now, the next one sees.
+
+pub mod act;
+pub mod build;
+pub mod certificates;
+pub mod fetch;
+pub mod plan;
+pub mod status;
+pub mod validate;
+pub mod version;
+pub mod world;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::Client;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use kube::api::Patch;
+use kube::api::PatchParams;
+use kube::api::PostParams;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::crd::EtcdCluster;
+use crate::crd::EtcdClusterStatus;
+use crate::fail;
+use crate::fail::Point;
+use crate::names;
+use crate::tls::TlsError;
+use act::ActError;
+use plan::Step;
+use status::Monitored;
+use validate::Defaults;
+use validate::Valid;
+use world::Store;
+
+/// Between two passes: while something is under way, and while nothing is.
+const SOON: Duration = Duration::from_millis(200);
+const WAITING: Duration = Duration::from_secs(1);
+const STEADY: Duration = Duration::from_secs(15);
+
+/// Why a pass came to no end.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error("{0}")]
+    Kube(#[from] kube::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Act(#[from] ActError),
+}
+
+// === impl PassError ===
+
+impl PassError {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Kube(_) => "ApiServer",
+            Self::Tls(_) => "Certificates",
+            Self::Act(error) => error.reason(),
+        }
+    }
+}
+
+/// What came of a pass.
+pub struct Passed {
+    pub step: Step,
+    pub again: Duration,
+}
+
+/// Looks at `cluster` and makes one step.
+pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -> Result<Passed, PassError> {
+    let now = Timestamp::now();
+    if cluster.metadata.deletion_timestamp.is_some() {
+        // What belongs to it goes with it; the volumes as `storage.retention` has it.
+        return Ok(Passed { step: Step::Wait("it is being deleted".to_owned()), again: STEADY });
+    }
+    let mut valid = match validate::validate(cluster, defaults) {
+        Ok(valid) => valid,
+        Err(invalid) => {
+            let status = status::failed(cluster, "InvalidSpec", &invalid.to_string(), now);
+            write(client, cluster, status).await?;
+            return Ok(Passed { step: Step::Refuse(invalid.to_string()), again: STEADY });
+        }
+    };
+    let mut objects = fetch::objects(client, &valid).await?;
+    valid.keep_in_step(&objects.versions());
+    if let Some(smallest) = objects.smallest_volume().filter(|_| valid.wanted.volumes) {
+        valid.fit_quota(smallest);
+    }
+    let (mut problems, mut monitored) = (Vec::new(), None);
+    if !valid.wanted.paused {
+        services(client, &valid).await?;
+        monitored = monitor(client, cluster, &valid).await?;
+        problems = certificates::ensure(client, &valid, &mut objects, now).await?;
+    }
+    let certificates = certificates::look(&valid, &objects, problems, now);
+    let answers = fetch::ask(&valid, &objects).await;
+    let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, now);
+    let step = plan::plan(&world);
+    if !valid.wanted.paused {
+        budget(client, &valid, &world).await?;
+    }
+    // First the record, then the deed.
+    let mut status = status::status(cluster, &valid, &objects, &answers, &certificates, &world, &step);
+    if let Some(monitored) = monitored {
+        status::monitored(&mut status, monitored, now);
+    }
+    write(client, cluster, status).await?;
+    fail::reached(Point::Recorded, &step);
+    act::act(client, &valid, &world, &answers, &step).await?;
+    fail::reached(Point::Acted, &step);
+    let again = match &step {
+        Step::Steady => STEADY,
+        Step::Refuse(_) => STEADY,
+        Step::Wait(_) | Step::Promote { .. } | Step::MoveLeader { .. } => WAITING,
+        _ => SOON,
+    };
+    Ok(Passed { step, again })
+}
+
+/// They are there before any Pod needs them.
+async fn services(client: &Client, valid: &Valid) -> Result<(), PassError> {
+    let services = Api::<Service>::namespaced(client.clone(), &valid.names.namespace);
+    for service in [build::peer_service(valid), build::client_service(valid)] {
+        apply(&services, &service, valid).await?;
+    }
+    Ok(())
+}
+
+/// Whether there is a PodMonitor; `None`: nobody has ever asked for one.
+async fn monitor(client: &Client, cluster: &EtcdCluster, valid: &Valid) -> Result<Option<Monitored>, PassError> {
+    let api =
+        Api::<DynamicObject>::namespaced_with(client.clone(), &valid.names.namespace, &build::monitor::resource());
+    if valid.spec.monitoring.pod_monitor.enabled {
+        return match apply(&api, &build::monitor::pod_monitor(valid), valid).await {
+            Ok(()) => Ok(Some(Monitored::Yes)),
+            Err(ActError::Kube(error)) if act::is(&error, 404) => Ok(Some(Monitored::NotInstalled)),
+            Err(error) => Err(error.into()),
+        };
+    }
+    if !status::is_monitored(cluster) {
+        return Ok(None);
+    }
+    match api.delete(&valid.names.cluster, &Default::default()).await {
+        Err(error) if !act::is(&error, 404) => Err(error.into()),
+        _ => Ok(Some(Monitored::No)),
+    }
+}
+
+async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<(), PassError> {
+    let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &valid.names.namespace);
+    let voters = match &world.store {
+        Store::Known(known) => known.voters().count(),
+        Store::Unknown => world.members.values().filter(|member| member.id.is_some()).count(),
+    };
+    match build::disruption_budget(valid, voters) {
+        Some(budget) => apply(&api, &budget, valid).await?,
+        None => match api.delete(&valid.names.cluster, &Default::default()).await {
+            Err(error) if !act::is(&error, 404) => return Err(error.into()),
+            _ => {}
+        },
+    }
+    Ok(())
+}
+
+/// Makes an object what it is to be. One of that name that is not the cluster's stays as it is.
+async fn apply<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let params = PatchParams::apply(names::MANAGER);
+    match api.patch(&name, &params, &Patch::Apply(object)).await {
+        Ok(_) => Ok(()),
+        // Somebody else has written a field of it.
+        Err(error) if act::is(&error, 409) => {
+            if !act::is_ours(api, &name, valid).await? {
+                return Err(ActError::Taken(name));
+            }
+            api.patch(&name, &params.force(), &Patch::Apply(object)).await?;
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the status, if it says anything new. Somebody else's write in between is an error, and this pass is made again.
+async fn write(client: &Client, cluster: &EtcdCluster, status: EtcdClusterStatus) -> kube::Result<()> {
+    if cluster.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api = Api::<EtcdCluster>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let mut written = cluster.clone();
+    written.status = Some(status);
+    written.metadata.managed_fields = None;
+    api.replace_status(&cluster.name_any(), &PostParams::default(), &written).await.map(drop)
+}
+
+/// A short digest.
+pub fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Five letters that make a name nobody has had.
+pub fn random_suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut random = [0; 5];
+    // Without randomness the name is taken, which is seen when it is created.
+    let _ = getrandom::fill(&mut random);
+    random.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+}

@@ -1,0 +1,43 @@
+//! The claim of a member's volume. It belongs to no member and no Pod: only `storage.retention` decides when it goes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
+use k8s_openapi::api::core::v1::VolumeResourceRequirements;
+use kube::api::ObjectMeta;
+
+use crate::cluster::validate::Valid;
+use crate::crd::cluster::AccessMode;
+use crate::crd::cluster::WhenDeleted;
+
+pub fn volume(valid: &Valid, member: &str) -> PersistentVolumeClaim {
+    let storage = &valid.spec.storage;
+    let mode = match storage.access_mode {
+        AccessMode::ReadWriteOnce => "ReadWriteOnce",
+        AccessMode::ReadWriteOncePod => "ReadWriteOncePod",
+    };
+    let owners = match storage.retention.when_cluster_deleted {
+        WhenDeleted::Delete => Some(vec![valid.names.owner()]),
+        WhenDeleted::Retain => None,
+    };
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(member.to_owned()),
+            namespace: Some(valid.names.namespace.clone()),
+            labels: Some(valid.names.member_labels(member)),
+            owner_references: owners,
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec![mode.to_owned()]),
+            storage_class_name: storage.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), storage.size.clone())])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}

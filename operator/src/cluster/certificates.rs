@@ -1,0 +1,166 @@
+//! The certificates of a cluster: asks for those that it needs, signs those that are the operator's to sign, and says which of them do not do.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::Client;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use kube::api::ListParams;
+
+use super::PassError;
+use super::act;
+use super::apply;
+use super::build::certificate;
+use super::build::secret;
+use super::build::secret::Need;
+use super::fetch::Objects;
+use super::validate::Plane;
+use super::validate::Source;
+use super::validate::Valid;
+use crate::crd::status::CertificateStatus;
+use crate::names;
+use crate::tls::TlsError;
+
+/// What is known of them.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Certificates {
+    /// All that is wrong.
+    pub problems: BTreeSet<String>,
+    /// Why no member can start: what is wrong with those that all need.
+    pub shared: Option<String>,
+    /// Why a member cannot start.
+    pub of: BTreeMap<String, String>,
+    pub in_use: Vec<CertificateStatus>,
+}
+
+/// Makes what is needed; answers what stands in the way.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn ensure(
+    client: &Client,
+    valid: &Valid,
+    objects: &mut Objects,
+    now: Timestamp,
+) -> Result<Vec<String>, PassError> {
+    let mut problems = Vec::new();
+    let api = Api::<Secret>::namespaced(client.clone(), &valid.names.namespace);
+    for plane in Plane::ALL {
+        if valid.source(plane) == Some(&Source::OperatorCa)
+            && let Some(secret) = secret::authority(valid, &objects.secrets, plane, now)?
+        {
+            put(&api, secret, objects, valid).await?;
+        }
+    }
+    let needs = secret::needs(valid, &objects.names());
+    for need in &needs {
+        if valid.source(need.plane) != Some(&Source::OperatorCa) {
+            continue;
+        }
+        match secret::sign(valid, &objects.secrets, need, now) {
+            Ok(Some(secret)) => put(&api, secret, objects, valid).await?,
+            Ok(None) => {}
+            Err(error @ TlsError::Secret(..)) => problems.push(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if valid.uses_cert_manager() {
+        problems.extend(ask_cert_manager(client, valid, &needs, objects).await?);
+    }
+    forget(&api, objects).await?;
+    Ok(problems)
+}
+
+/// Looks at all of them, as they are now.
+pub fn look(valid: &Valid, objects: &Objects, stand_in_the_way: Vec<String>, now: Timestamp) -> Certificates {
+    let mut found = Certificates { problems: stand_in_the_way.into_iter().collect(), ..Certificates::default() };
+    for need in secret::needs(valid, &objects.names()) {
+        match need.check(&objects.secrets, now) {
+            Ok(end) => {
+                let status = CertificateStatus { secret_name: need.secret, not_after: Time(end) };
+                if !found.in_use.contains(&status) {
+                    found.in_use.push(status);
+                }
+            }
+            Err(why) => {
+                if let Some(member) = need.member {
+                    found.of.entry(member).or_insert_with(|| why.clone());
+                }
+                found.problems.insert(why);
+            }
+        }
+    }
+    for need in secret::shared_needs(valid) {
+        if let Err(why) = need.check(&objects.secrets, now) {
+            found.shared.get_or_insert_with(|| why.clone());
+            found.problems.insert(why);
+        }
+    }
+    found
+}
+
+async fn put(api: &Api<Secret>, secret: Secret, objects: &mut Objects, valid: &Valid) -> Result<(), PassError> {
+    apply(api, &secret, valid).await?;
+    objects.secrets.insert(secret.name_any(), secret);
+    Ok(())
+}
+
+/// Certificates as they are needed, and none of members that have gone.
+async fn ask_cert_manager(
+    client: &Client,
+    valid: &Valid,
+    needs: &[Need],
+    objects: &Objects,
+) -> Result<Option<String>, PassError> {
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), &valid.names.namespace, &certificate::resource());
+    let labelled = ListParams::default().labels(&valid.names.selector_text());
+    let there = match api.list(&labelled).await {
+        Ok(there) => there.items,
+        Err(error) if act::is(&error, 404) => {
+            return Ok(Some("cert-manager is not installed: there are no Certificates".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for need in needs {
+        let Some(Source::CertManager(issuer)) = valid.source(need.plane) else { continue };
+        let wanted = certificate::certificate(valid, need, issuer);
+        let hash = |object: &DynamicObject| object.annotations().get(names::SPEC_HASH).cloned();
+        let is = |object: &DynamicObject| object.name_any() == need.secret && hash(object) == hash(&wanted);
+        if !there.iter().any(is) {
+            apply(&api, &wanted, valid).await?;
+        }
+    }
+    for left in there.iter().filter(|object| is_left(object.labels(), objects)) {
+        remove(&api, &left.name_any()).await?;
+    }
+    Ok(None)
+}
+
+/// Secrets of members that have gone.
+async fn forget(api: &Api<Secret>, objects: &Objects) -> Result<(), PassError> {
+    for (name, secret) in &objects.secrets {
+        if is_left(secret.labels(), objects) {
+            remove(api, name).await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_left(labels: &BTreeMap<String, String>, objects: &Objects) -> bool {
+    labels.get(names::MEMBER).is_some_and(|member| !objects.names().contains(member))
+}
+
+async fn remove<K>(api: &Api<K>, name: &str) -> Result<(), PassError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, &Default::default()).await {
+        Err(error) if !act::is(&error, 404) => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,325 @@
+//! The status: what was seen, and conditions that say Unknown when it was not.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::certificates::Certificates;
+use super::fetch::Answers;
+use super::fetch::Objects;
+use super::plan::Step;
+use super::validate::Valid;
+use super::world::Store;
+use super::world::Volume;
+use super::world::World;
+use super::world::quorum;
+use crate::crd::EtcdCluster;
+use crate::crd::EtcdClusterStatus;
+use crate::crd::status::Bootstrap;
+use crate::crd::status::MemberStatus;
+use crate::crd::status::Role;
+
+/// What a condition says.
+struct Verdict {
+    kind: &'static str,
+    /// `None`: unknown.
+    holds: Option<bool>,
+    reason: &'static str,
+    message: String,
+}
+
+/// The status after this pass; `step` is recorded in it when it is one that is recorded first.
+pub fn status(
+    cluster: &EtcdCluster,
+    valid: &Valid,
+    objects: &Objects,
+    answers: &Answers,
+    certificates: &Certificates,
+    world: &World,
+    step: &Step,
+) -> EtcdClusterStatus {
+    let mut status = cluster.status.clone().unwrap_or_default();
+    record(&mut status, step);
+    status.observed_generation = cluster.metadata.generation;
+    status.selector = valid.names.selector_text();
+    status.version = Some(valid.version.clone());
+    status.members = members(objects, answers, world);
+    status.ready_members = count(status.members.iter().filter(|member| member.ready));
+    status.ready = format!("{}/{}", status.ready_members, valid.wanted.size);
+    status.leader = status.members.iter().find(|member| member.role == Role::Leader).map(|member| member.name.clone());
+    if let Store::Known(known) = &world.store {
+        status.member_count = count(known.entries.iter());
+    }
+    // Writes change it all the time: told as of the last pass, and not for its own sake.
+    let said = || answers.said.values();
+    status.revision = said().filter_map(|said| Some(said.header.as_ref()?.revision)).max();
+    status.db_size_bytes = said().map(|said| said.db_size).max();
+    let alarm =
+        |alarm: &garboard_proto::etcdserverpb::AlarmMember| format!("{:?} {:x}", alarm.alarm(), alarm.member_id);
+    status.alarms = answers.alarms.iter().map(alarm).collect();
+    status.detached_volumes = objects.detached.clone();
+    status.certificates = certificates.in_use.clone();
+    let mut verdicts = verdicts(valid, answers, world, step, &status);
+    verdicts.push(certified(certificates));
+    verdicts.push(sized(objects, world));
+    verdicts.push(up_to_date(valid, world));
+    conditions(&mut status.conditions, verdicts, cluster.metadata.generation, world.now);
+    status
+}
+
+/// The status of a cluster whose spec cannot be obeyed, or that could not be looked at.
+pub fn failed(cluster: &EtcdCluster, reason: &'static str, message: &str, now: Timestamp) -> EtcdClusterStatus {
+    let mut status = cluster.status.clone().unwrap_or_default();
+    let unknown = |kind| Verdict { kind, holds: None, reason: "NotObserved", message: message.to_owned() };
+    let verdicts = vec![
+        unknown("Available"),
+        unknown("Ready"),
+        Verdict { kind: "Stalled", holds: Some(true), reason, message: message.to_owned() },
+    ];
+    conditions(&mut status.conditions, verdicts, cluster.metadata.generation, now);
+    status
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> i32 {
+    i32::try_from(items.count()).unwrap_or(i32::MAX)
+}
+
+/// What is written before it is done.
+fn record(status: &mut EtcdClusterStatus, step: &Step) {
+    match step {
+        Step::GrantBootstrap { member } => status.bootstrap = Some(Bootstrap { member: member.clone() }),
+        Step::Latch { cluster_id } => {
+            status.cluster_id = Some(format!("{cluster_id:x}"));
+            status.bootstrap = None;
+        }
+        Step::Begin(operation) => status.operation = Some(operation.clone()),
+        Step::End => status.operation = None,
+        _ => {}
+    }
+}
+
+fn members(objects: &Objects, answers: &Answers, world: &World) -> Vec<MemberStatus> {
+    let known = match &world.store {
+        Store::Known(known) => Some(known),
+        Store::Unknown => None,
+    };
+    world
+        .members
+        .iter()
+        .map(|(name, member)| {
+            let entry = known.and_then(|known| known.of(member));
+            let said = answers.said.get(name);
+            let role = match (entry, known) {
+                (Some(entry), Some(known)) if entry.id == known.leader => Role::Leader,
+                (Some(entry), _) if entry.learner => Role::Learner,
+                (Some(_), _) => Role::Follower,
+                (None, _) => Role::Unknown,
+            };
+            let pod = objects.pods.get(name);
+            MemberStatus {
+                name: name.clone(),
+                id: entry.map(|entry| entry.id).or(member.id).map(|id| format!("{id:x}")),
+                role,
+                ready: member.pod.as_ref().is_some_and(|pod| pod.ready && !pod.deleting),
+                node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
+                version: said.map(|said| said.version.clone()),
+                revision: said.and_then(|said| Some(said.header.as_ref()?.revision)),
+                db_size_bytes: said.map(|said| said.db_size),
+                message: said.map(|said| said.errors.join("; ")).filter(|message| !message.is_empty()),
+            }
+        })
+        .collect()
+}
+
+fn verdicts(valid: &Valid, answers: &Answers, world: &World, step: &Step, status: &EtcdClusterStatus) -> Vec<Verdict> {
+    let verdict = |kind, holds: Option<bool>, reason: &'static str, message: &str| Verdict {
+        kind,
+        holds,
+        reason,
+        message: message.to_owned(),
+    };
+    let founded = world.recorded.cluster_id.is_some();
+    let available = match &answers.read {
+        Some(Ok(())) if founded => {
+            verdict("Available", Some(true), "LinearizableRead", "a linearizable read was answered")
+        }
+        Some(Ok(())) => verdict("Available", Some(false), "Founding", "the cluster is being founded"),
+        Some(Err(error)) => verdict("Available", Some(false), "NoQuorum", error),
+        None if !founded => verdict("Available", Some(false), "Founding", "the cluster is being founded"),
+        None if world.members.values().all(|member| member.pod.is_none()) => {
+            verdict("Available", Some(false), "NoPods", "no member has a Pod")
+        }
+        None => verdict("Available", None, "NotObserved", "no member answers the operator"),
+    };
+    let lost = match &world.store {
+        Store::Known(known) => {
+            let (voters, healthy) = (known.voters().count(), known.healthy_voters());
+            verdict(
+                "QuorumLost",
+                Some(false),
+                "Quorum",
+                &format!("{healthy} of {voters} voters are well, {} needed", quorum(voters)),
+            )
+        }
+        Store::Unknown if answers.read.is_some() => {
+            verdict("QuorumLost", Some(true), "NoQuorum", "members answer, and none has a quorum behind it")
+        }
+        Store::Unknown => verdict("QuorumLost", None, "NotObserved", "no member answers the operator"),
+    };
+    let size = i32::try_from(valid.wanted.size).unwrap_or(i32::MAX);
+    let all_ready = status.ready_members == size && status.member_count == size;
+    let ready = match step {
+        Step::Steady if all_ready && available.holds == Some(true) => {
+            verdict("Ready", Some(true), "AllReady", "all members are as they are wanted")
+        }
+        _ if available.holds.is_none() => verdict("Ready", None, "NotObserved", &available.message),
+        step => verdict("Ready", Some(false), "NotAllReady", &describe(step)),
+    };
+    let works = !matches!(step, Step::Steady | Step::Refuse(_)) && !valid.wanted.paused;
+    let progressing = verdict("Progressing", Some(works), if works { "Working" } else { "Idle" }, &describe(step));
+    let stalled = match step {
+        Step::Refuse(why) => verdict("Stalled", Some(true), "Refused", why),
+        _ => verdict("Stalled", Some(false), "NotStalled", ""),
+    };
+    let degraded = match (&world.store, status.alarms.is_empty()) {
+        (Store::Known(known), true) if known.entries.iter().all(|entry| entry.healthy) => {
+            verdict("Degraded", Some(false), "AllWell", "all members are well")
+        }
+        (Store::Known(known), true) => {
+            let ill = known.entries.iter().filter(|entry| !entry.healthy);
+            let ill: Vec<_> = ill.map(|entry| format!("{} ({:x})", entry.name, entry.id)).collect();
+            verdict("Degraded", Some(true), "MembersNotWell", &ill.join(", "))
+        }
+        (_, false) => verdict("Degraded", Some(true), "Alarm", &status.alarms.join(", ")),
+        (Store::Unknown, true) if founded => {
+            verdict("Degraded", Some(true), "NotObserved", "the members cannot be asked")
+        }
+        (Store::Unknown, true) => verdict("Degraded", Some(false), "Founding", "the cluster is being founded"),
+    };
+    let paused = match valid.wanted.paused {
+        true => verdict("Paused", Some(true), "Paused", "spec.paused is set: nothing is changed"),
+        false => verdict("Paused", Some(false), "NotPaused", ""),
+    };
+    vec![available, ready, progressing, stalled, degraded, lost, paused]
+}
+
+/// Of the PodMonitor.
+pub enum Monitored {
+    Yes,
+    No,
+    NotInstalled,
+}
+
+const MONITORED: &str = "Monitored";
+
+/// Whether there may be a PodMonitor.
+pub fn is_monitored(cluster: &EtcdCluster) -> bool {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == MONITORED && condition.status == "True")
+}
+
+pub fn monitored(status: &mut EtcdClusterStatus, monitored: Monitored, now: Timestamp) {
+    let (holds, reason, message) = match monitored {
+        Monitored::Yes => (true, "PodMonitor", ""),
+        Monitored::No => (false, "Disabled", ""),
+        Monitored::NotInstalled => {
+            (false, "NotInstalled", "the API server knows no PodMonitors: the Prometheus operator is not installed")
+        }
+    };
+    let verdict = Verdict { kind: MONITORED, holds: Some(holds), reason, message: message.to_owned() };
+    let generation = status.observed_generation;
+    conditions(&mut status.conditions, vec![verdict], generation, now);
+}
+
+fn certified(certificates: &Certificates) -> Verdict {
+    let problems: Vec<&str> = certificates.problems.iter().map(String::as_str).collect();
+    let (holds, reason) = if problems.is_empty() { (true, "AllValid") } else { (false, "Unusable") };
+    Verdict { kind: "CertificatesValid", holds: Some(holds), reason, message: problems.join("; ") }
+}
+
+/// Whether members run what is asked for.
+fn up_to_date(valid: &Valid, world: &World) -> Verdict {
+    let verdict = |holds, reason, message| Verdict { kind: "UpToDate", holds: Some(holds), reason, message };
+    if let Some(why) = &valid.refused_version {
+        return verdict(false, "VersionRefused", why.clone());
+    }
+    let outdated = world.members.iter().filter(|(_, member)| member.pod.as_ref().is_some_and(|pod| pod.outdated));
+    let outdated: Vec<_> = outdated.map(|(name, _)| name.as_str()).collect();
+    match outdated.is_empty() {
+        true => verdict(true, "AllCurrent", String::new()),
+        false => verdict(false, "Rolling", outdated.join(", ")),
+    }
+}
+
+/// Whether volumes are as large as they are wanted.
+fn sized(objects: &Objects, world: &World) -> Verdict {
+    let verdict = |holds, reason, message| Verdict { kind: "VolumesSized", holds: Some(holds), reason, message };
+    let volumes = || world.members.iter().filter_map(|(name, member)| Some((name, member.volume.as_ref()?)));
+    let names = |picked: &dyn Fn(&Volume) -> bool| -> Vec<&str> {
+        volumes().filter(|(_, volume)| picked(volume)).map(|(name, _)| name.as_str()).collect()
+    };
+    let fixed = names(&|volume| volume.is_small(&world.wanted) && !volume.expandable);
+    if !fixed.is_empty() {
+        let classes: Vec<_> =
+            objects.expandable.iter().filter(|(_, may)| !**may).map(|(name, _)| name.as_str()).collect();
+        let message = format!(
+            "the StorageClass {} does not allow expansion: {} stay as they are, and the quota with them; members that are replaced get volumes of the new size",
+            classes.join(", "),
+            fixed.join(", ")
+        );
+        return verdict(false, "ClassForbids", message);
+    }
+    let small = names(&|volume| volume.is_growing() || volume.is_small(&world.wanted));
+    match small.is_empty() {
+        true => verdict(true, "AsWanted", String::new()),
+        false => verdict(false, "Expanding", small.join(", ")),
+    }
+}
+
+/// A step in words.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::Steady => "all is as it is wanted".to_owned(),
+        Step::Wait(why) | Step::Refuse(why) => why.clone(),
+        Step::GrantBootstrap { member } => format!("{member} is to found the cluster"),
+        Step::Latch { cluster_id } => format!("the cluster is {cluster_id:x}"),
+        Step::Begin(operation) => format!("{:?} {}: {}", operation.kind, operation.member, operation.reason),
+        Step::End => "the operation is done".to_owned(),
+        Step::CreateMember { name, .. } => format!("making EtcdMember {name}"),
+        Step::Identify { name, id, .. } => format!("{name} is {id:x}"),
+        Step::CreateVolume { name } => format!("making the volume of {name}"),
+        Step::ExpandVolume { name, .. } => format!("asking for a larger volume of {name}"),
+        Step::CreatePod { name, .. } => format!("making the Pod of {name}"),
+        Step::DeletePod { name, why, .. } => format!("deleting the Pod of {name}: {why}"),
+        Step::AddLearner { name, .. } => format!("adding {name} as a learner"),
+        Step::Promote { name, .. } => format!("making {name} a voter"),
+        Step::Remove { name, .. } => format!("removing {name} from the store"),
+        Step::MoveLeader { to } => format!("moving the leadership to {to:x}"),
+        Step::RetireVolume { name, .. } => format!("giving up the volume of {name}"),
+        Step::DeleteMember { name } => format!("deleting EtcdMember {name}"),
+    }
+}
+
+fn conditions(into: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: Option<i64>, now: Timestamp) {
+    for verdict in verdicts {
+        let status = match verdict.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        let at = into.iter().position(|condition| condition.type_ == verdict.kind);
+        let since = at.map(|at| &into[at]).filter(|condition| condition.status == status);
+        let condition = Condition {
+            type_: verdict.kind.to_owned(),
+            status: status.to_owned(),
+            reason: verdict.reason.to_owned(),
+            message: verdict.message,
+            observed_generation: generation,
+            last_transition_time: since.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+        };
+        match at {
+            Some(at) => into[at] = condition,
+            None => into.push(condition),
+        }
+    }
+}

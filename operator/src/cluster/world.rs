@@ -1,0 +1,189 @@
+//! What one pass has seen: the input of [`plan`](super::plan). Plain data, so that any world can be made up in a test.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::crd::status::Operation;
+
+/// One cluster, as it was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    pub wanted: Wanted,
+    pub recorded: Recorded,
+    /// By name: whatever has an EtcdMember, a Pod or a volume.
+    pub members: BTreeMap<String, Member>,
+    /// Why no member can start: what is wrong with certificates that all need.
+    pub uncertified: Option<String>,
+    pub store: Store,
+    pub now: Timestamp,
+    /// A name that nobody has had.
+    pub fresh_name: String,
+}
+
+/// What the plan needs of the spec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    pub size: usize,
+    pub paused: bool,
+    /// Whether members have volumes that outlive their Pods.
+    pub volumes: bool,
+    /// Bytes of each volume.
+    pub volume_size: u64,
+    pub healing: bool,
+    pub node_lost_for: SignedDuration,
+    pub stabilization: SignedDuration,
+}
+
+/// What earlier passes have written into the status.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recorded {
+    pub cluster_id: Option<u64>,
+    pub bootstrap: Option<String>,
+    pub operation: Option<Operation>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Member {
+    pub peer_url: String,
+    /// Whether there is an EtcdMember.
+    pub object: bool,
+    /// The id that the EtcdMember names.
+    pub id: Option<u64>,
+    pub pod: Option<Pod>,
+    pub volume: Option<Volume>,
+    /// Why it cannot start: what is wrong with its certificates.
+    pub uncertified: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pod {
+    pub uid: String,
+    pub ready: bool,
+    /// Since when it is ready.
+    pub ready_since: Option<Timestamp>,
+    pub deleting: bool,
+    /// Failed or Succeeded: it does not start again by itself.
+    pub finished: bool,
+    /// It is not as the spec asks for.
+    pub outdated: bool,
+    /// It may found a cluster.
+    pub founds: bool,
+    /// What the server said when it last ended.
+    pub exit: Option<Exit>,
+    /// Since when its node is gone or does not answer; or since when no node can be found for it.
+    pub node_lost_since: Option<Timestamp>,
+}
+
+/// Ends of the server that a restart does not mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The data directory is not the one that the cluster knows (exit code 3).
+    Wiped,
+    /// The cluster has removed the member (exit code 4).
+    Removed,
+    /// The cluster writes a format that the release cannot read (exit code 5).
+    Outdated,
+    /// What is on its disk is not what was written (exit code 6).
+    Damaged,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Volume {
+    pub uid: String,
+    pub deleting: bool,
+    /// The claim's volume is gone.
+    pub lost: bool,
+    /// Bytes that are asked for.
+    pub requested: u64,
+    /// Bytes that it has; `None` until it is bound.
+    pub capacity: Option<u64>,
+    /// Whether its class lets it grow.
+    pub expandable: bool,
+    pub cluster_id: Option<u64>,
+    pub member_id: Option<u64>,
+}
+
+/// What the members say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Store {
+    /// None answers, or not with a quorum behind it.
+    Unknown,
+    Known(Known),
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    pub cluster_id: u64,
+    pub leader: u64,
+    pub entries: Vec<Entry>,
+}
+
+/// A line of the member list, with what the member itself says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Entry {
+    pub id: u64,
+    /// Empty until the member has started.
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    pub learner: bool,
+    /// It answers, follows the leader and is not far behind it.
+    pub healthy: bool,
+}
+
+// === impl World ===
+
+impl World {
+    /// Why a Pod of `member` could not start.
+    pub fn uncertified<'a>(&'a self, member: &'a Member) -> Option<&'a String> {
+        member.uncertified.as_ref().or(self.uncertified.as_ref())
+    }
+}
+
+// === impl Volume ===
+
+impl Volume {
+    /// More is asked for than it has.
+    pub fn is_growing(&self) -> bool {
+        self.capacity.is_some_and(|capacity| capacity < self.requested)
+    }
+
+    /// It stays, and less is asked for than is wanted.
+    pub fn is_small(&self, wanted: &Wanted) -> bool {
+        wanted.volumes && !self.deleting && !self.lost && self.capacity.is_some() && self.requested < wanted.volume_size
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    pub fn by_id(&self, id: u64) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id == id)
+    }
+
+    pub fn of(&self, member: &Member) -> Option<&Entry> {
+        self.entries
+            .iter()
+            .find(|entry| member.id == Some(entry.id))
+            .or_else(|| self.entries.iter().find(|entry| entry.peer_urls.contains(&member.peer_url)))
+    }
+
+    pub fn voters(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.learner)
+    }
+
+    pub fn healthy_voters(&self) -> usize {
+        self.voters().filter(|entry| entry.healthy).count()
+    }
+}
+
+/// An id as labels and the status have it.
+pub fn parse_id(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// The smallest majority.
+pub fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}

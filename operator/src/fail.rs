@@ -1,0 +1,44 @@
+//! Places where the operator dies when a test asks for it: built with the feature `fail-points` only.
+//!
+//! `GARBOARD_OPERATOR_DIES=recorded:2` ends the process between the record of the second step and its deed, `acted:1` right after the first
+//! deed. Started again and again, `acted:1` thus dies after every deed, and `recorded:2` does each step only after a death between its
+//! record and its deed.
+
+#[cfg(feature = "fail-points")]
+use std::sync::atomic::AtomicU64;
+#[cfg(feature = "fail-points")]
+use std::sync::atomic::Ordering;
+
+use crate::cluster::plan::Step;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The status says what is to be done.
+    Recorded,
+    /// It is done.
+    Acted,
+}
+
+/// Here the operator may be made to die.
+#[cfg(not(feature = "fail-points"))]
+pub fn reached(_: Point, _: &Step) {}
+
+#[cfg(feature = "fail-points")]
+pub fn reached(point: Point, step: &Step) {
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+    let Some(wanted) = std::env::var("GARBOARD_OPERATOR_DIES").ok() else { return };
+    let (name, count) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+    let here = match point {
+        Point::Recorded => "recorded",
+        Point::Acted => "acted",
+    };
+    if name != here || matches!(step, Step::Steady | Step::Wait(_) | Step::Refuse(_)) {
+        return;
+    }
+    if REACHED.fetch_add(1, Ordering::Relaxed) + 1 == count.parse().unwrap_or(1) {
+        let said = format!("{step:?}");
+        let name = said.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+        eprintln!("died: {here} {name}");
+        std::process::abort();
+    }
+}

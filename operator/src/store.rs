@@ -1,0 +1,142 @@
+//! Talking to members, as any client of etcd does.
+
+use std::time::Duration;
+
+use garboard_proto::etcdserverpb as pb;
+use garboard_proto::etcdserverpb::cluster_client::ClusterClient;
+use garboard_proto::etcdserverpb::kv_client::KvClient;
+use garboard_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use tonic::Status;
+use tonic::transport::Certificate;
+use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::Endpoint;
+use tonic::transport::Identity;
+
+/// No answer in so long is none.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a client shows and trusts, as PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credentials {
+    pub ca: Vec<u8>,
+    pub cert: Vec<u8>,
+    pub key: Vec<u8>,
+}
+
+/// One member's client URL. Connects with the first call.
+#[derive(Clone)]
+pub struct Client {
+    channel: Channel,
+}
+
+/// Why a member gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{0}")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("{} ({:?})", .0.message(), .0.code())]
+    Status(Box<Status>),
+}
+
+impl From<Status> for StoreError {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether the member itself said so, in etcd's words.
+    pub fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Status(status) if status.message().contains(text))
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// `address` is the Pod's, or a name; its certificate is held against `host`.
+    ///
+    /// # Errors
+    /// The address or the credentials cannot be used.
+    pub fn new(address: &str, host: &str, credentials: Option<&Credentials>) -> Result<Self, StoreError> {
+        let scheme = if credentials.is_some() { "https" } else { "http" };
+        let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}:{}", crate::names::CLIENT_PORT))?;
+        let mut endpoint = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
+        if let Some(credentials) = credentials {
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(&credentials.ca))
+                .identity(Identity::from_pem(&credentials.cert, &credentials.key))
+                .domain_name(host);
+            endpoint = endpoint.tls_config(tls)?;
+        }
+        Ok(Self { channel: endpoint.connect_lazy() })
+    }
+
+    fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone())
+    }
+
+    pub async fn status(&self) -> Result<pb::StatusResponse, StoreError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        Ok(client.status(pb::StatusRequest {}).await?.into_inner())
+    }
+
+    /// Proved by a quorum.
+    pub async fn members(&self) -> Result<pb::MemberListResponse, StoreError> {
+        Ok(self.cluster().member_list(pb::MemberListRequest { linearizable: true }).await?.into_inner())
+    }
+
+    /// A linearizable read: it succeeds when the cluster serves.
+    pub async fn read(&self) -> Result<(), StoreError> {
+        let request = pb::RangeRequest { key: "garboard.dev/probe".into(), count_only: true, ..Default::default() };
+        KvClient::new(self.channel.clone()).range(request).await?;
+        Ok(())
+    }
+
+    pub async fn put(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let request =
+            pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
+        KvClient::new(self.channel.clone()).put(request).await?;
+        Ok(())
+    }
+
+    /// The value of a key as of now, if there is one.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
+        let response = KvClient::new(self.channel.clone()).range(request).await?.into_inner();
+        Ok(response.kvs.into_iter().next().map(|kv| kv.value.to_vec()))
+    }
+
+    pub async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, StoreError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        Ok(client.alarm(pb::AlarmRequest::default()).await?.into_inner().alarms)
+    }
+
+    /// Adds a learner; returns its id. One of the same peer URL is the same one.
+    pub async fn add_learner(&self, peer_url: &str) -> Result<u64, StoreError> {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: true };
+        let response = self.cluster().member_add(request).await?.into_inner();
+        response.member.map(|member| member.id).ok_or_else(|| Status::internal("the answer names no member").into())
+    }
+
+    pub async fn promote(&self, id: u64) -> Result<(), StoreError> {
+        self.cluster().member_promote(pb::MemberPromoteRequest { id }).await?;
+        Ok(())
+    }
+
+    pub async fn remove(&self, id: u64) -> Result<(), StoreError> {
+        self.cluster().member_remove(pb::MemberRemoveRequest { id }).await?;
+        Ok(())
+    }
+
+    /// Only the leader takes this.
+    pub async fn move_leader(&self, to: u64) -> Result<(), StoreError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        client.move_leader(pb::MoveLeaderRequest { target_id: to }).await?;
+        Ok(())
+    }
+}
