@@ -1,5 +1,6 @@
 //! Certificate authorities and certificates for tests, on P-256.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -19,11 +20,14 @@ pub struct Authority {
 }
 
 /// A certificate (or a public key alone) and the private key on disk.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
+
+/// What this machine is called.
+const NAMES: [&str; 5] = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 
 // === impl Authority ===
 
@@ -48,13 +52,31 @@ impl Authority {
         common_name: &str,
         organization: Option<&str>,
     ) -> anyhow::Result<Identity> {
-        let key = KeyPair::generate()?;
-        let names = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-        let mut params = CertificateParams::new(names.map(str::to_owned).to_vec())?;
+        let mut params = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         if let Some(organization) = organization {
             params.distinguished_name.push(DnType::OrganizationName, organization);
         }
+        self.sign(dir, file, params)
+    }
+
+    /// The same for one more name of this machine, which is also the file's.
+    pub fn issue_for_host(&self, dir: &Path, host: &str) -> anyhow::Result<Identity> {
+        let names = NAMES.iter().chain([&host]).map(|name| (*name).to_owned());
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, host);
+        self.sign(dir, host, params)
+    }
+
+    /// The same for servers at `addresses`, and under no name of this machine; with none at all, for clients.
+    pub fn issue_for_addresses(&self, dir: &Path, name: &str, addresses: &[Ipv4Addr]) -> anyhow::Result<Identity> {
+        let mut params = CertificateParams::new(addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        self.sign(dir, name, params)
+    }
+
+    fn sign(&self, dir: &Path, file: &str, mut params: CertificateParams) -> anyhow::Result<Identity> {
+        let key = KeyPair::generate()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let identity = Identity { cert: dir.join(format!("{file}.crt")), key: dir.join(format!("{file}.key")) };

@@ -1,6 +1,5 @@
 //! What a scenario is and what it is given: a folder of its own, the program under test and the tools.
 
-use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +11,8 @@ use anyhow::bail;
 pub enum Tier {
     Cluster,
     K8s,
+    /// On a Kubernetes of several nodes.
+    Nodes,
 }
 
 /// A scenario says how many checks held, or what did not.
@@ -28,10 +29,18 @@ pub struct Scenario {
 pub struct Lab {
     pub dir: PathBuf,
     pub server: PathBuf,
-    /// The server on a disk whose unsynced bytes die with the process.
-    pub volatile: Option<PathBuf>,
+    /// Where the examples of the server and of its storage are.
+    pub examples: Option<PathBuf>,
     pub tools: PathBuf,
+    /// Where the programs of Kubernetes are, and what else a lab consists of.
+    pub kubernetes: Option<PathBuf>,
+    /// Where the images of the product are.
+    pub images: Option<PathBuf>,
+    /// The operator, built so that it can be made to die.
+    pub operator: Option<PathBuf>,
     pub control: bool,
+    /// Everything is tried, however long it takes.
+    pub full: bool,
     pub seed: u64,
     pub kill_seconds: u64,
 }
@@ -45,7 +54,8 @@ impl FromStr for Tier {
         match text {
             "cluster" => Ok(Self::Cluster),
             "k8s" => Ok(Self::K8s),
-            other => bail!("no tier {other}: cluster or k8s"),
+            "lab" => Ok(Self::Nodes),
+            other => bail!("no tier {other}: cluster, k8s or lab"),
         }
     }
 }
@@ -53,30 +63,20 @@ impl FromStr for Tier {
 // === impl Lab ===
 
 impl Lab {
-    pub fn new(
-        dir: PathBuf,
-        server: &Path,
-        volatile: Option<&Path>,
-        tools: &Path,
-        control: bool,
-        seed: u64,
-        kill_seconds: u64,
-    ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-        Ok(Self {
-            dir,
-            server: server.to_owned(),
-            volatile: volatile.map(Path::to_owned),
-            tools: tools.to_owned(),
-            control,
-            seed,
-            kill_seconds,
-        })
-    }
-
     /// The path of a tool.
     pub fn tool(&self, name: &str) -> PathBuf {
         self.tools.join(name)
+    }
+
+    /// The path of a program of Kubernetes.
+    pub fn kubernetes(&self, name: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.kubernetes.as_ref().context("--kubernetes names no folder")?.join(name))
+    }
+
+    /// The path of an example: `volatile`, the server on a disk whose unsynced bytes die with the process; `later`, the server as a later
+    /// release; `alter`, which makes the data of a member that is down another.
+    pub fn example(&self, name: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.examples.as_ref().context("--examples names no folder")?.join(name))
     }
 
     /// A path in the scenario's own folder.

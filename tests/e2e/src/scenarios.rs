@@ -1,15 +1,23 @@
 //! The list of scenarios.
 
+mod asleep;
+mod cluster;
+mod cluster_commands;
 mod commands;
 mod config;
+mod corruption;
 mod damage;
 mod full_disk;
 mod health;
+mod inspect;
 mod kubernetes;
 mod metrics;
+mod operator;
 mod snapshot;
+mod stalled_disk;
 mod suites;
 mod tls;
+mod upgrade;
 
 use crate::scenario::Scenario;
 use crate::scenario::Tier;
@@ -17,6 +25,7 @@ use crate::scenario::Tier;
 pub fn all() -> Vec<Scenario> {
     use Tier::Cluster;
     use Tier::K8s;
+    use Tier::Nodes;
     let scenario = |name, what, tier, ours_only, run| Scenario { name, what, tier, ours_only, run };
     vec![
         scenario(
@@ -27,6 +36,13 @@ pub fn all() -> Vec<Scenario> {
             commands::etcdctl,
         ),
         scenario("etcdctl-tls", "the same over TLS with client certificates", Cluster, false, commands::etcdctl_tls),
+        scenario(
+            "etcdctl-cluster",
+            "the commands of a cluster, compared with real etcd's on three members each",
+            Cluster,
+            false,
+            cluster_commands::etcdctl_cluster,
+        ),
         scenario("clientv3-plain", "Go clientv3 drives every call", Cluster, false, suites::plain),
         scenario("clientv3-tls", "the same over TLS with client certificates", Cluster, false, suites::tls),
         scenario("clientv3-unix", "the same over a unix socket", Cluster, false, suites::unix),
@@ -77,6 +93,74 @@ pub fn all() -> Vec<Scenario> {
             true,
             damage::bit_flip_in_database,
         ),
+        scenario("inspect", "what a disk holds, told without a member", Cluster, true, inspect::inspect),
+        scenario("members", "three members: each serves, each may be lost", Cluster, false, cluster::members),
+        scenario(
+            "asleep",
+            "a leader that sleeps while another leads serves no stale read as it wakes",
+            Cluster,
+            false,
+            asleep::asleep,
+        ),
+        scenario(
+            "leadership",
+            "leadership moves when asked, and before a member ends",
+            Cluster,
+            true,
+            cluster::leadership,
+        ),
+        scenario("membership", "members are added, promoted, removed and wiped", Cluster, true, cluster::membership),
+        scenario(
+            "peer-tls",
+            "peers with certificates, and one that joins by URLs alone",
+            Cluster,
+            true,
+            cluster::peer_tls,
+        ),
+        scenario("restored", "a snapshot becomes a cluster of three", Cluster, true, cluster::restored),
+        scenario(
+            "far-behind",
+            "a member far behind gets a snapshot, on connections that are all cut",
+            Cluster,
+            true,
+            cluster::far_behind,
+        ),
+        scenario(
+            "corruption",
+            "a member with other data is found, at its start and later",
+            Cluster,
+            false,
+            corruption::corruption,
+        ),
+        scenario(
+            "stalled-disk",
+            "a leader whose disk does not answer lets another lead",
+            Cluster,
+            false,
+            stalled_disk::stalled_disk,
+        ),
+        scenario("upgrade", "two releases in one cluster, forth and back", Cluster, true, upgrade::upgrade),
+        scenario(
+            "discovery-srv",
+            "members find each other by SRV records of a DNS server",
+            Cluster,
+            false,
+            cluster::discovery_srv,
+        ),
+        scenario(
+            "old-member",
+            "a member of the cluster before a restore comes back and is refused",
+            Cluster,
+            true,
+            cluster::old_member,
+        ),
+        scenario(
+            "quorum-lost",
+            "two of three are lost for good, the third goes on alone and grows again",
+            Cluster,
+            true,
+            cluster::quorum_lost,
+        ),
         scenario("limits", "more than is allowed, of everything", Cluster, true, suites::limits),
         scenario("large", "the snapshot of a large store takes little memory", Cluster, true, suites::large),
         scenario(
@@ -92,6 +176,48 @@ pub fn all() -> Vec<Scenario> {
             K8s,
             false,
             kubernetes::kube_apiserver,
+        ),
+        scenario(
+            "kube-apiserver-cluster",
+            "Kubernetes on three members, each killed, stopped and replaced",
+            K8s,
+            false,
+            kubernetes::kube_apiserver_cluster,
+        ),
+        scenario(
+            "lab-nodes",
+            "a whole Kubernetes of three nodes: Pods, names, volumes, and faults of all of it",
+            Nodes,
+            false,
+            kubernetes::lab_nodes,
+        ),
+        scenario(
+            "lab-chart",
+            "the chart: least rights, valid objects, helm install, test, upgrade and uninstall around a running EtcdCluster",
+            Nodes,
+            true,
+            kubernetes::lab_chart,
+        ),
+        scenario(
+            "operator-life",
+            "helm install, kubectl apply: the life of an EtcdCluster with a kube-apiserver on it and clients that are judged",
+            Nodes,
+            true,
+            operator::operator_life,
+        ),
+        scenario(
+            "operator-nodes",
+            "its nodes are drained, cut off, and lost for good",
+            Nodes,
+            true,
+            operator::operator_nodes,
+        ),
+        scenario(
+            "operator-matrix",
+            "each change of it with operators that die at each step, two operators, a killed API server, killed Pods",
+            Nodes,
+            true,
+            operator::operator_matrix,
         ),
     ]
 }

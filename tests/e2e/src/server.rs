@@ -19,6 +19,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How to start a member; the same value starts it again on the same data and address.
 #[derive(Clone)]
 pub struct Member {
+    pub name: String,
     pub program: PathBuf,
     pub data_dir: PathBuf,
     pub client_url: String,
@@ -26,6 +27,8 @@ pub struct Member {
     /// What starts the program; nothing does otherwise.
     pub prefix: Vec<String>,
     pub peer_url: String,
+    /// The members that its cluster begins with, or has when it joins; `None`: itself.
+    pub initial_cluster: Option<String>,
     log: PathBuf,
 }
 
@@ -50,6 +53,8 @@ impl Member {
 
     fn of(program: &Path, dir: &Path, name: &str) -> anyhow::Result<Self> {
         Ok(Self {
+            name: "default".to_owned(),
+            initial_cluster: None,
             program: program.to_owned(),
             data_dir: dir.join(format!("{name}.data")),
             client_url: format!("http://127.0.0.1:{}", free_port()?),
@@ -63,6 +68,18 @@ impl Member {
     /// Where its first start logs to.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Under another name than `default`.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// The same member by another program.
+    pub fn run_by(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
     }
 
     pub fn with(mut self, arg: impl Into<String>) -> Self {
@@ -85,20 +102,38 @@ impl Member {
             .at(url)
     }
 
+    /// Shows the other members `identity`, and asks them for certificates that `authority` has signed.
+    pub fn with_peer_tls(mut self, identity: &Identity, authority: &Authority) -> Self {
+        self.peer_url = self.peer_url.replace("http:", "https:");
+        self.with(format!("--peer-cert-file={}", identity.cert.display()))
+            .with(format!("--peer-key-file={}", identity.key.display()))
+            .with(format!("--peer-trusted-ca-file={}", authority.cert.display()))
+            .with("--peer-client-cert-auth=true")
+    }
+
     pub fn command(&self) -> Command {
         let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.program.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or(self.program.as_os_str()));
         command
             .args(words)
-            .arg("--name=default")
+            .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data_dir.display()))
             .arg(format!("--listen-client-urls={}", self.client_url))
             .arg(format!("--advertise-client-urls={}", self.advertised()))
             .arg(format!("--listen-peer-urls={}", self.peer_url))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url))
-            .arg(format!("--initial-cluster=default={}", self.peer_url))
+            .arg(format!("--initial-cluster={}", self.cluster()))
             .args(&self.extra);
         command
+    }
+
+    fn cluster(&self) -> String {
+        self.initial_cluster.clone().unwrap_or_else(|| self.entry())
+    }
+
+    /// How an initial cluster names it.
+    pub fn entry(&self) -> String {
+        format!("{}={}", self.name, self.peer_url)
     }
 
     /// A unix socket cannot be advertised.

@@ -14,6 +14,7 @@ use crate::server::free_port;
 /// What etcd's alerts and dashboards ask of one member. Vectors over peers appear with peers only.
 const WANTED: &[(&str, &str)] = &[
     ("etcd_disk_backend_commit_duration_seconds", "histogram"),
+    ("etcd_disk_backend_snapshot_duration_seconds", "histogram"),
     ("etcd_disk_wal_fsync_duration_seconds", "histogram"),
     ("etcd_mvcc_db_total_size_in_bytes", "gauge"),
     ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge"),
@@ -27,6 +28,9 @@ const WANTED: &[(&str, &str)] = &[
     ("etcd_server_proposals_failed_total", "counter"),
     ("etcd_server_proposals_pending", "gauge"),
     ("etcd_server_quota_backend_bytes", "gauge"),
+    ("etcd_server_snapshot_apply_in_progress_total", "gauge"),
+    ("etcd_snap_db_fsync_duration_seconds", "histogram"),
+    ("etcd_snap_db_save_total_duration_seconds", "histogram"),
     ("grpc_server_handled_total", "counter"),
     ("grpc_server_msg_received_total", "counter"),
     ("grpc_server_msg_sent_total", "counter"),
@@ -38,13 +42,14 @@ const WANTED: &[(&str, &str)] = &[
     ("process_start_time_seconds", "gauge"),
 ];
 
-struct Scrape {
+/// What a member answers at /metrics.
+pub(super) struct Scrape {
     types: BTreeMap<String, String>,
     samples: BTreeMap<String, f64>,
 }
 
 impl Scrape {
-    fn of(http: &Http, base: &str) -> anyhow::Result<Self> {
+    pub(super) fn of(http: &Http, base: &str) -> anyhow::Result<Self> {
         let answer = http.get(&format!("{base}/metrics"))?;
         ensure!(answer.status == 200 && answer.content_type.starts_with("text/plain"), "{base}/metrics: {answer:?}");
         let mut scrape = Self { types: BTreeMap::new(), samples: BTreeMap::new() };
@@ -59,7 +64,14 @@ impl Scrape {
         Ok(scrape)
     }
 
-    fn value(&self, sample: &str) -> anyhow::Result<f64> {
+    /// The sum of a metric's samples, whatever their labels; 0 without any.
+    pub(super) fn sum(&self, name: &str) -> f64 {
+        let of_this =
+            |sample: &str| sample.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+        self.samples.iter().filter(|(sample, _)| of_this(sample)).map(|(_, value)| value).sum()
+    }
+
+    pub(super) fn value(&self, sample: &str) -> anyhow::Result<f64> {
         self.samples.get(sample).copied().with_context(|| format!("no sample {sample}"))
     }
 }
@@ -103,6 +115,7 @@ pub fn metrics(lab: &Lab) -> anyhow::Result<u32> {
     for i in 0..20 {
         ctl.ok(&["put", &format!("k{i}"), &"v".repeat(10_000)])?;
     }
+    ctl.ok(&["snapshot", "save", &lab.path("metrics.snapshot").display().to_string()])?;
     let after = Scrape::of(&http, &metrics_url)?;
     ensure!(after.value(&put("OK"))? == 20.0, "20 puts are counted as {}", after.value(&put("OK"))?);
     ensure!(after.value("etcd_server_has_leader")? == 1.0 && after.value("etcd_server_is_leader")? == 1.0, "it leads");
@@ -110,6 +123,7 @@ pub fn metrics(lab: &Lab) -> anyhow::Result<u32> {
     for sample in [
         "etcd_server_proposals_applied_total",
         "etcd_server_proposals_committed_total",
+        "etcd_disk_backend_snapshot_duration_seconds_count",
         "etcd_disk_wal_fsync_duration_seconds_count",
         "etcd_network_client_grpc_received_bytes_total",
         "etcd_network_client_grpc_sent_bytes_total",

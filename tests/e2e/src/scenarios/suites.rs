@@ -3,7 +3,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use anyhow::bail;
 
 use crate::certs::Authority;
@@ -102,7 +101,7 @@ pub fn kill(lab: &Lab) -> anyhow::Result<u32> {
 /// The same on a disk whose unsynced bytes die with the process. That it would find a lost write is shown first, by a member that never
 /// syncs.
 pub fn kill_unsynced(lab: &Lab) -> anyhow::Result<u32> {
-    let server = lab.volatile.as_ref().context("--volatile names no program")?.display().to_string();
+    let server = lab.example("volatile")?.display().to_string();
     let (dir, careless) = (lab.path("kept").display().to_string(), lab.path("careless").display().to_string());
     for dir in [&dir, &careless] {
         std::fs::create_dir_all(dir)?;

@@ -134,6 +134,11 @@ func maintenanceEdges() []edge {
 		{"hash of a negative revision", &pb.HashKVRequest{Revision: -1}},
 		{"defragment", &pb.DefragmentRequest{}},
 		{"hash behind a defragmentation", &pb.HashKVRequest{}},
+		{"compact at the put", &pb.CompactionRequest{Revision: 4, Physical: true}},
+		{"delete all and put it again", then(del("edge/", "\x00"), put("edge/a", "3"))},
+		{"hash where all was deleted and put again", &pb.HashKVRequest{}},
+		{"put another", put("edge/b", "1")},
+		{"hash behind that", &pb.HashKVRequest{}},
 		{"status again", &pb.StatusRequest{}},
 	}
 }

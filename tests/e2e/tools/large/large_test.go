@@ -10,7 +10,6 @@ import (
 	"math/rand"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,12 +26,15 @@ const (
 
 // A snapshot of a large store takes little memory beside what the store has, and says itself what it is.
 func TestSnapshotInBoundedMemory(t *testing.T) {
-	mib := number(t, os.Getenv("E2E_MIB"))
+	mib, err := strconv.Atoi(os.Getenv("E2E_MIB"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	load(t, ctx, mib)
 	client := pb.NewMaintenanceClient(target.Conn(t))
-	before := memoryMiB(t, "VmRSS:")
+	before := target.MemoryMiB(t, "VmRSS")
 	resetPeak(t)
 	stream, err := client.Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
@@ -58,7 +60,7 @@ func TestSnapshotInBoundedMemory(t *testing.T) {
 	if total < mib<<20 {
 		t.Fatalf("%d bytes for %d MiB of values", total, mib)
 	}
-	extra := memoryMiB(t, "VmHWM:") - before
+	extra := target.MemoryMiB(t, "VmHWM") - before
 	t.Logf("snapshot of %d MiB: %d MiB of memory at most beside the %d before", total>>20, extra, before)
 	if extra > extraMiB {
 		t.Fatalf("the snapshot took %d MiB of memory, at most %d is promised", extra, extraMiB)
@@ -99,26 +101,4 @@ func resetPeak(t *testing.T) {
 	if err := os.WriteFile("/proc/"+os.Getenv("E2E_PID")+"/clear_refs", []byte("5"), 0); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func memoryMiB(t *testing.T, field string) int {
-	status, err := os.ReadFile("/proc/" + os.Getenv("E2E_PID") + "/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(string(status), "\n") {
-		if strings.HasPrefix(line, field) {
-			return number(t, strings.Fields(line)[1]) >> 10
-		}
-	}
-	t.Fatalf("no %s", field)
-	return 0
-}
-
-func number(t *testing.T, text string) int {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

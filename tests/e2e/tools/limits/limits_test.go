@@ -5,8 +5,6 @@ package limits
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,21 +26,7 @@ const streamsMax = 200
 // memoryMiB is what the server has resident.
 func memoryMiB(t *testing.T) int {
 	t.Helper()
-	process, err := os.ReadFile("/proc/" + os.Getenv("E2E_PID") + "/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(string(process), "\n") {
-		if strings.HasPrefix(line, "VmRSS:") {
-			kib, err := strconv.Atoi(strings.Fields(line)[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kib >> 10
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
+	return target.MemoryMiB(t, "VmRSS")
 }
 
 // within fails if the server has taken more than so much memory since before.

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,4 +102,24 @@ func mustEnv(t testing.TB, name string) string {
 		t.Fatalf("%s is not set", name)
 	}
 	return value
+}
+
+// MemoryMiB is a field of /proc/PID/status of the server under test, whose process E2E_PID names: VmRSS, VmHWM.
+func MemoryMiB(t testing.TB, field string) int {
+	t.Helper()
+	process, err := os.ReadFile("/proc/" + mustEnv(t, "E2E_PID") + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(process), "\n") {
+		if value, found := strings.CutPrefix(line, field+":"); found {
+			kib, err := strconv.Atoi(strings.Fields(value)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kib >> 10
+		}
+	}
+	t.Fatalf("no %s", field)
+	return 0
 }

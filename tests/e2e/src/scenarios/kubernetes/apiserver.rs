@@ -1,4 +1,4 @@
-//! A store with TLS, a kube-apiserver on it and kubectl's proxy, which gives plain HTTP with the administrator's rights.
+//! A kube-apiserver on a store with TLS, and kubectl's proxy, which gives plain HTTP with the administrator's rights.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use anyhow::ensure;
 
+use super::store::StoreCerts;
 use crate::certs::Authority;
 use crate::certs::Identity;
 use crate::certs::signing_key;
@@ -15,15 +16,11 @@ use crate::http::Http;
 use crate::process::Process;
 use crate::process::run_with_input;
 use crate::scenario::Lab;
-use crate::server::Member;
-use crate::server::Server;
 use crate::server::free_port;
 
-/// Everything that must run for the script.
+/// What must run beside the store.
 pub struct ControlPlane<'a> {
     lab: &'a Lab,
-    member: Member,
-    store: Option<Server>,
     apiserver: Option<Process>,
     args: Vec<String>,
     port: u16,
@@ -37,17 +34,8 @@ pub struct ControlPlane<'a> {
 // === impl ControlPlane ===
 
 impl<'a> ControlPlane<'a> {
-    pub fn start(lab: &'a Lab) -> anyhow::Result<Self> {
-        let store_ca = Authority::new(&lab.dir, "store-ca")?;
-        let store_id = store_ca.issue(&lab.dir, "store", "store", None)?;
-        let store_client = store_ca.issue(&lab.dir, "store-client", "kube-apiserver", None)?;
-        // The flags that kubeadm gives to etcd.
-        let member = Member::new(lab, "store")?
-            .with_tls(&store_id, &store_ca)
-            .with("--snapshot-count=10000")
-            .with("--watch-progress-notify-interval=5s")
-            .with("--feature-gates=InitialCorruptCheck=true");
-
+    /// Stores at `urls`, with what `store` certifies.
+    pub fn start(lab: &'a Lab, store: &StoreCerts, urls: &[&str]) -> anyhow::Result<Self> {
         let ca = Authority::new(&lab.dir, "ca")?;
         let serving = ca.issue(&lab.dir, "apiserver", "kube-apiserver", None)?;
         let admin = ca.issue(&lab.dir, "admin", "admin", Some("system:masters"))?;
@@ -55,10 +43,10 @@ impl<'a> ControlPlane<'a> {
         let (port, proxy_port) = (free_port()?, free_port()?);
         let flag = |name: &str, value: &dyn std::fmt::Display| format!("--{name}={value}");
         let args = vec![
-            flag("etcd-servers", &member.client_url),
-            flag("etcd-cafile", &store_ca.cert.display()),
-            flag("etcd-certfile", &store_client.cert.display()),
-            flag("etcd-keyfile", &store_client.key.display()),
+            flag("etcd-servers", &urls.join(",")),
+            flag("etcd-cafile", &store.authority.cert.display()),
+            flag("etcd-certfile", &store.client.cert.display()),
+            flag("etcd-keyfile", &store.client.key.display()),
             flag("secure-port", &port),
             flag("bind-address", &"127.0.0.1"),
             flag("advertise-address", &"192.0.2.1"),
@@ -79,8 +67,6 @@ impl<'a> ControlPlane<'a> {
         let kubeconfig = write_kubeconfig(lab, port, &ca, &admin)?;
         let mut plane = Self {
             lab,
-            member,
-            store: None,
             apiserver: None,
             args,
             port,
@@ -90,28 +76,17 @@ impl<'a> ControlPlane<'a> {
             starts: 0,
             http: Http::new(),
         };
-        plane.start_store()?;
         plane.start_apiserver()?;
         Ok(plane)
     }
 
-    pub fn start_store(&mut self) -> anyhow::Result<()> {
-        self.store = Some(self.member.start()?);
-        Ok(())
-    }
-
-    pub fn kill_store(&mut self) -> anyhow::Result<()> {
-        self.store.take().context("the store does not run")?.kill()?;
-        Ok(())
-    }
-
     pub fn start_apiserver(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
-        let mut command = Command::new(self.lab.tool("kube-apiserver"));
+        let mut command = Command::new(self.lab.kubernetes("kube-apiserver")?);
         command.args(&self.args);
         self.apiserver = Some(Process::spawn(command, &self.lab.path(&format!("kube-apiserver-{}.log", self.starts)))?);
         if self.proxy.is_none() {
-            let mut command = self.kubectl_command();
+            let mut command = self.kubectl_command()?;
             command.args(["proxy", &format!("--port={}", self.proxy_port)]);
             self.proxy = Some(Process::spawn(command, &self.lab.path("proxy.log"))?);
         }
@@ -155,20 +130,20 @@ impl<'a> ControlPlane<'a> {
     }
 
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
-        let output = run_with_input(self.kubectl_command().args(args), input)?;
+        let output = run_with_input(self.kubectl_command()?.args(args), input)?;
         Ok(output.success(&format!("kubectl {}", args.join(" ")))?.stdout)
     }
 
     pub fn kubectl_spawn(&self, log: &str, args: &[&str]) -> anyhow::Result<Process> {
-        let mut command = self.kubectl_command();
+        let mut command = self.kubectl_command()?;
         command.args(args);
         Process::spawn(command, &self.lab.path(log))
     }
 
-    fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(self.lab.tool("kubectl"));
+    fn kubectl_command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.lab.kubernetes("kubectl")?);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.lab.dir);
-        command
+        Ok(command)
     }
 }
 

@@ -15,6 +15,7 @@ use super::inventory::NAMESPACE;
 use super::inventory::everything;
 use super::inventory::list;
 use super::inventory::same;
+use super::store::StoreCerts;
 use super::traffic::LiveWriter;
 use super::traffic::create_all;
 use super::traffic::delete_some;
@@ -23,6 +24,7 @@ use super::traffic::object;
 use super::traffic::patch_some;
 use super::watch::Watcher;
 use crate::scenario::Lab;
+use crate::server::Server;
 
 const KILLS: u32 = 8;
 const LIVE_WRITERS: usize = 10;
@@ -30,7 +32,9 @@ const LIVE_WRITERS: usize = 10;
 pub fn kube_apiserver(lab: &Lab) -> anyhow::Result<u32> {
     let start = Instant::now();
     let step = |what: &str| println!("    {:5.1} s  {what}", start.elapsed().as_secs_f64());
-    let mut plane = ControlPlane::start(lab)?;
+    let certs = StoreCerts::new(lab)?;
+    let store = certs.member(lab, "store")?.start()?;
+    let mut plane = ControlPlane::start(lab, &certs, &[store.url()])?;
     step("kube-apiserver is ready");
     prepare(&plane)?;
     let watchers = watch_all(&plane)?;
@@ -46,7 +50,7 @@ pub fn kube_apiserver(lab: &Lab) -> anyhow::Result<u32> {
     step(&format!("{patched} objects patched, {deleted} deleted"));
     checks += agree(&plane, &watchers, 0)?;
 
-    let (acknowledged, doubts) = kills(&mut plane)?;
+    let (store, acknowledged, doubts) = kills(&mut plane, store)?;
     step(&format!("{KILLS} kills of the store under {acknowledged} writes, {doubts} in doubt"));
     checks += agree(&plane, &watchers, 1)?;
     plane.kubectl(&["create", "configmap", "-n", NAMESPACE, "seen-by-kubectl"])?;
@@ -58,8 +62,7 @@ pub fn kube_apiserver(lab: &Lab) -> anyhow::Result<u32> {
     // A new API server remembers no history, so that whoever watches must list again.
     drop(watchers);
     let before = everything(&plane)?;
-    plane.kill_store()?;
-    plane.start_store()?;
+    let _store = store.kill()?.start()?;
     plane.restart_apiserver()?;
     let compared = same(&before, &everything(&plane)?)?;
     step(&format!("{compared} objects are the same after store and kube-apiserver have started anew"));
@@ -73,7 +76,7 @@ fn watch_all(plane: &ControlPlane) -> anyhow::Result<Vec<Watcher>> {
     KINDS.iter().map(|kind| Watcher::start(plane, *kind)).collect()
 }
 
-fn prepare(plane: &ControlPlane) -> anyhow::Result<()> {
+pub fn prepare(plane: &ControlPlane) -> anyhow::Result<()> {
     plane.kubectl(&["create", "namespace", NAMESPACE])?;
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "size": {"type": "integer"}, "colour": {"type": "string"}}}}});
@@ -148,7 +151,7 @@ fn kubectl(plane: &ControlPlane) -> anyhow::Result<u32> {
 }
 
 /// Each watcher must believe what a list shows, and have come back as often as it was cut off.
-fn agree(plane: &ControlPlane, watchers: &[Watcher], resumed_at_least: u64) -> anyhow::Result<u32> {
+pub fn agree(plane: &ControlPlane, watchers: &[Watcher], resumed_at_least: u64) -> anyhow::Result<u32> {
     for watcher in watchers {
         let (events, resumed) = watcher.agree(plane)?;
         ensure!(
@@ -161,30 +164,30 @@ fn agree(plane: &ControlPlane, watchers: &[Watcher], resumed_at_least: u64) -> a
 }
 
 /// Kills and restarts the store while clients write; each holds the API to what it was told.
-fn kills(plane: &mut ControlPlane) -> anyhow::Result<(u64, u64)> {
+fn kills(plane: &mut ControlPlane, store: Server) -> anyhow::Result<(Server, u64, u64)> {
     let stop = AtomicBool::new(false);
     let mut writers: Vec<LiveWriter> = (0..LIVE_WRITERS).map(|n| LiveWriter::new(plane, n)).collect();
-    let outcome = std::thread::scope(|scope| -> anyhow::Result<()> {
+    let outcome = std::thread::scope(|scope| {
         let threads: Vec<_> = writers.iter_mut().map(|writer| scope.spawn(|| writer.run(&stop))).collect();
-        let killed = (0..KILLS).try_for_each(|n| {
+        let killed = (0..KILLS).try_fold(store, |store, n| {
             std::thread::sleep(Duration::from_millis(900 + u64::from(n) * 130));
-            plane.kill_store()?;
+            let member = store.kill()?;
             std::thread::sleep(Duration::from_millis(u64::from(n % 4) * 250));
-            plane.start_store()
+            member.start()
         });
         std::thread::sleep(Duration::from_secs(1));
         stop.store(true, Ordering::Relaxed);
         let wrote = threads
             .into_iter()
             .try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))?);
-        killed.and(wrote)
+        wrote.and(killed)
     });
-    outcome?;
+    let store = outcome?;
     plane.wait_ready(Duration::from_secs(60))?;
     writers.iter().try_for_each(LiveWriter::check)?;
-    let totals = writers.iter().fold((0, 0), |(a, d), writer| (a + writer.acknowledged, d + writer.doubts));
+    let totals = writers.iter().fold((0, 0), |(a, d), writer| (a + writer.acknowledged(), d + writer.doubts()));
     ensure!(totals.0 > 100, "{} writes under {KILLS} kills prove little", totals.0);
-    Ok(totals)
+    Ok((store, totals.0, totals.1))
 }
 
 fn clean_up(plane: &ControlPlane) -> anyhow::Result<()> {

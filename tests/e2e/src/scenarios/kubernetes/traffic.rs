@@ -1,7 +1,10 @@
 //! Writes: many objects at once, and writers that go on while the store is killed.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -99,6 +102,18 @@ fn in_parallel<T: Sync>(work: &[T], each: impl Fn(&T) -> anyhow::Result<()> + Sy
     })
 }
 
+/// Why a request was not acknowledged, in the API server's words.
+fn reason(answer: &anyhow::Result<Answer>) -> String {
+    match answer {
+        Ok(answer) => {
+            let said: Option<Value> = serde_json::from_str(&answer.body).ok();
+            let message = said.as_ref().and_then(|said| said["message"].as_str()).unwrap_or(&answer.body);
+            format!("{} {}", answer.status, message.trim())
+        }
+        Err(error) => format!("no answer: {error:#}"),
+    }
+}
+
 /// One client that creates, replaces and deletes its own object over and over, and holds the API to every answer.
 pub struct LiveWriter {
     http: Http,
@@ -111,8 +126,11 @@ pub struct LiveWriter {
     round: u64,
     /// The last requests and what became of them, for the message of a failure.
     trail: VecDeque<String>,
-    pub acknowledged: u64,
-    pub doubts: u64,
+    /// The version of each object that was acknowledged with one.
+    pub versions: Vec<u64>,
+    /// What was answered instead of an acknowledgement, and how often.
+    pub failures: BTreeMap<String, u64>,
+    progress: Arc<AtomicU64>,
 }
 
 // === impl LiveWriter ===
@@ -134,9 +152,27 @@ impl LiveWriter {
             version: None,
             round: 0,
             trail: VecDeque::new(),
-            acknowledged: 0,
-            doubts: 0,
+            versions: Vec::new(),
+            failures: BTreeMap::new(),
+            progress: Arc::default(),
         }
+    }
+
+    /// Counts the acknowledged requests, for who wants to know while it runs.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.progress)
+    }
+
+    pub fn acknowledged(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    pub fn doubts(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.kind.name
     }
 
     pub fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
@@ -158,13 +194,17 @@ impl LiveWriter {
                         self.url
                     );
                     self.version = version;
-                    self.acknowledged += 1;
+                    self.versions.extend(version);
+                    self.progress.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(answer) if answer.status == 404 || answer.status == 409 => {
-                    bail!("{} at {before:?}: {} {}", self.url, answer.status, answer.body)
+                    bail!("{} at {before:?}: {} {}{}", self.url, answer.status, answer.body, self.trail())
                 }
                 // No answer, or one that says that the store did not answer: done or not done.
-                _ => self.settle(before, deletes)?,
+                doubt => {
+                    *self.failures.entry(reason(&doubt)).or_default() += 1;
+                    self.settle(before, deletes)?;
+                }
             }
         }
         Ok(())
@@ -195,7 +235,6 @@ impl LiveWriter {
 
     /// Finds out what became of a request in doubt. What was acknowledged before it must be there in either case.
     fn settle(&mut self, before: Option<u64>, deleted: bool) -> anyhow::Result<()> {
-        self.doubts += 1;
         let now = self.read()?;
         let fine = match (before, now) {
             (None, _) => true,

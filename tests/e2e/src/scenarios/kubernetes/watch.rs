@@ -1,5 +1,6 @@
 //! A client that watches one collection for the whole run and resumes where it was, as informers do.
 
+use std::collections::BTreeSet;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::http::Http;
 struct View {
     objects: Objects,
     revision: u64,
-    events: u64,
+    /// The version of each event.
+    seen: BTreeSet<u64>,
     resumed: u64,
     fault: Option<String>,
 }
@@ -44,8 +46,13 @@ pub struct Watcher {
 impl Watcher {
     pub fn start(plane: &ControlPlane, kind: Kind) -> anyhow::Result<Self> {
         let (objects, revision) = list(plane, kind.path, 500)?;
-        let view =
-            Arc::new(Mutex::new(View { objects, revision: revision.parse()?, events: 0, resumed: 0, fault: None }));
+        let view = Arc::new(Mutex::new(View {
+            objects,
+            revision: revision.parse()?,
+            seen: BTreeSet::new(),
+            resumed: 0,
+            fault: None,
+        }));
         let stop = Arc::new(AtomicBool::new(false));
         let url =
             plane.url(&format!("{}?watch=true&timeoutSeconds=20&allowWatchBookmarks=true&resourceVersion=", kind.path));
@@ -65,7 +72,7 @@ impl Watcher {
                     bail!("watch of {}: {fault}", self.kind.name);
                 }
                 if view.objects == objects {
-                    return Ok((view.events, view.resumed));
+                    return Ok((view.seen.len() as u64, view.resumed));
                 }
                 if start.elapsed() > Duration::from_secs(40) {
                     let odd = objects
@@ -82,6 +89,12 @@ impl Watcher {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Which of these versions no event has shown.
+    pub fn missed(&self, versions: &[u64]) -> Vec<u64> {
+        let view = lock(&self.view);
+        versions.iter().filter(|version| !view.seen.contains(version)).copied().collect()
     }
 }
 
@@ -150,7 +163,7 @@ fn take(view: &mut View, line: &str) -> anyhow::Result<bool> {
     }
     ensure!(revision > view.revision, "an event at {revision} behind {}", view.revision);
     view.revision = revision;
-    view.events += 1;
+    view.seen.insert(revision);
     let name = key_of(object)?;
     match kind {
         "ADDED" => ensure!(view.objects.insert(name, bare(object.clone())).is_none(), "added twice"),

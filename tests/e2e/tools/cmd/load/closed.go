@@ -17,7 +17,7 @@ type latencies []uint32
 // Closed makes a workload of workers that each have one operation under way at any time.
 func closed(prepare func(context.Context, options, fleet) (operation, error)) workload {
 	return func(ctx context.Context, o options, start func() error) (result, error) {
-		f, err := dial(ctx, o.endpoint, o.conns)
+		f, err := dial(ctx, o.endpoints, o.conns)
 		if err != nil {
 			return result{}, err
 		}

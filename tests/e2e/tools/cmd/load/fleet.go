@@ -18,33 +18,39 @@ const (
 	requestLimit = 30 * time.Second
 )
 
-// A fleet is a number of connections to one server. They live as long as the process: closing them would be work
-// for the server while its counters are read.
+// A fleet is a number of connections, each to one member, in turn. They live as long as the process: closing them
+// would be work for the servers while their counters are read.
 type fleet []*clientv3.Client
 
-// Dial waits until the server listens and each connection has answered a read.
-func dial(ctx context.Context, endpoint string, conns int) (fleet, error) {
-	if err := waitForListener(ctx, endpoint); err != nil {
-		return nil, err
+// Dial waits until the members listen and each connection has answered a read.
+func dial(ctx context.Context, endpoints []string, conns int) (fleet, error) {
+	for _, endpoint := range endpoints {
+		if err := waitForListener(ctx, endpoint); err != nil {
+			return nil, err
+		}
 	}
 	f := make(fleet, conns)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
 	for i := range f {
 		group.Go(func() error {
-			client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
+			endpoint := endpoints[i%len(endpoints)]
+			client, err := connect(endpoint)
 			if err != nil {
 				return err
 			}
 			f[i] = client
-			_, err = client.Get(ctx, prefix)
-			return err
+			if _, err = client.Get(ctx, prefix); err != nil {
+				return fmt.Errorf("connect to %s: %w", endpoint, err)
+			}
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", endpoint, err)
-	}
-	return f, nil
+	return f, group.Wait()
+}
+
+func connect(endpoint string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
 }
 
 // WaitForListener spares the client its pause of a second after a refused connection.

@@ -21,7 +21,7 @@ const steadyRate = 1000
 
 // Maintenance: the latency of steady puts, alone and beside a snapshot, a compaction and a defragmentation.
 func maintenance(ctx context.Context, o options, start func() error) (result, error) {
-	f, err := dial(ctx, o.endpoint, o.conns)
+	f, err := dial(ctx, o.endpoints, o.conns)
 	if err != nil {
 		return result{}, err
 	}
@@ -46,7 +46,7 @@ func maintenance(ctx context.Context, o options, start func() error) (result, er
 		{"alone", func(context.Context) error { return nil }},
 		{"snapshot", func(ctx context.Context) (err error) { snapshotSize, err = snapshot(ctx, f[0]); return err }},
 		{"compaction", func(ctx context.Context) error { return compact(ctx, f[0]) }},
-		{"defrag", func(ctx context.Context) error { _, err := f[0].Defragment(ctx, o.endpoint); return err }},
+		{"defrag", func(ctx context.Context) error { _, err := f[0].Defragment(ctx, o.endpoints[0]); return err }},
 	}
 	for _, phase := range phases {
 		latencies, took, err := steady(ctx, o, f, o.time, phase.work)

@@ -10,7 +10,7 @@ import (
 
 // Preload measures filling a store, whose size is what counts.
 func preload(ctx context.Context, o options, start func() error) (result, error) {
-	f, err := dial(ctx, o.endpoint, o.conns)
+	f, err := dial(ctx, o.endpoints, o.conns)
 	if err != nil {
 		return result{}, err
 	}
@@ -33,7 +33,7 @@ func firstRead(ctx context.Context, o options, start func() error) (result, erro
 		return result{}, err
 	}
 	begin := time.Now()
-	f, err := dial(ctx, o.endpoint, 1)
+	f, err := dial(ctx, o.endpoints, 1)
 	if err != nil {
 		return result{}, err
 	}

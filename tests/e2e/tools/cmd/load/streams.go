@@ -65,7 +65,7 @@ func watch(ctx context.Context, o options, start func() error) (result, error) {
 	const writers = 4
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f, err := dial(ctx, o.endpoint, o.conns+1)
+	f, err := dial(ctx, o.endpoints, o.conns+1)
 	if err != nil {
 		return result{}, err
 	}

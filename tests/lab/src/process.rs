@@ -73,6 +73,11 @@ impl Process {
         }
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits for the end.
     pub fn wait(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let start = Instant::now();
@@ -97,9 +102,16 @@ impl Process {
         Ok(())
     }
 
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let what = format!("kill -{name}");
+        run(Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]))?.success(&what)?;
+        Ok(())
+    }
+
     /// SIGTERM, and the status with which the process ends.
     pub fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?.success("kill -TERM")?;
+        self.signal("TERM")?;
         self.wait(Duration::from_secs(20))
     }
 }

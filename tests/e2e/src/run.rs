@@ -1,0 +1,160 @@
+//! The arguments, and the scenarios that they choose.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::bail;
+
+use crate::scenario::Lab;
+use crate::scenario::Scenario;
+use crate::scenario::Tier;
+use crate::scenarios;
+
+const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--kubernetes DIR] [--images DIR] [--operator PATH] [--control] [--full] [--only NAME[,NAME]] [--tier cluster|k8s|lab] [--seed N] [--kill-seconds N] [--list]
+
+  --server        the program under test, called with etcd's flags
+  --examples      folder with the programs of server/examples and server/storage/examples
+  --tools         folder with etcd, etcdctl and the compiled suites (cargo xtask tools)
+  --kubernetes    folder with the programs of Kubernetes and the lab (cargo xtask tools lab); lab-node is beside this program
+  --images        folder with the images of server and operator (cargo xtask image)
+  --operator      garboard-operator with the feature fail-points
+  --control       the program is a real etcd: leave out what only ours promises
+  --only          run the scenarios whose name contains one of these
+  --tier          run the scenarios of one tier
+  --seed          repeat the random choices of a run
+  --full          take everything of what a run takes a part of
+  --kill-seconds  how long to kill and restart (default 240)
+  --list          name the scenarios and stop";
+
+struct Options {
+    server: PathBuf,
+    examples: Option<PathBuf>,
+    tools: PathBuf,
+    kubernetes: Option<PathBuf>,
+    images: Option<PathBuf>,
+    operator: Option<PathBuf>,
+    control: bool,
+    full: bool,
+    only: Vec<String>,
+    tier: Option<Tier>,
+    seed: u64,
+    kill_seconds: u64,
+    list: bool,
+}
+
+/// The program: runs the scenarios that the arguments choose, and fails when one of them does.
+pub fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> anyhow::Result<Options> {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64 >> 1);
+    let mut options = Options {
+        server: PathBuf::new(),
+        examples: None,
+        tools: PathBuf::new(),
+        kubernetes: None,
+        images: None,
+        operator: None,
+        control: false,
+        full: false,
+        only: Vec::new(),
+        tier: None,
+        seed,
+        kill_seconds: 240,
+        list: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
+        match arg.as_str() {
+            "--server" => options.server = std::path::absolute(value()?)?,
+            "--examples" => options.examples = Some(std::path::absolute(value()?)?),
+            "--tools" => options.tools = std::path::absolute(value()?)?,
+            "--kubernetes" => options.kubernetes = Some(std::path::absolute(value()?)?),
+            "--images" => options.images = Some(std::path::absolute(value()?)?),
+            "--operator" => options.operator = Some(std::path::absolute(value()?)?),
+            "--full" => options.full = true,
+            "--control" => options.control = true,
+            "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+            "--tier" => options.tier = Some(value()?.parse()?),
+            "--seed" => options.seed = value()?.parse()?,
+            "--kill-seconds" => options.kill_seconds = value()?.parse()?,
+            "--list" => options.list = true,
+            other => bail!("unknown argument {other}\n{USAGE}"),
+        }
+    }
+    if !options.list && (options.server.as_os_str().is_empty() || options.tools.as_os_str().is_empty()) {
+        bail!("{USAGE}");
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> anyhow::Result<bool> {
+    let chosen: Vec<Scenario> = scenarios::all()
+        .into_iter()
+        .filter(|s| options.tier.is_none_or(|tier| s.tier == tier))
+        .filter(|s| options.only.is_empty() || options.only.iter().any(|name| s.name.contains(name.as_str())))
+        .filter(|s| !(options.control && s.ours_only))
+        .collect();
+    if options.list {
+        for scenario in &chosen {
+            println!("{:<28} {}", scenario.name, scenario.what);
+        }
+        return Ok(true);
+    }
+    if chosen.is_empty() {
+        bail!("no such scenario; --list names them");
+    }
+    let root = std::env::temp_dir().join(format!("garboard-e2e-{}", std::process::id()));
+    println!("e2e: {} scenarios on {}, seed {}", chosen.len(), options.server.display(), options.seed);
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in chosen {
+        let lab = Lab {
+            dir: root.join(scenario.name),
+            server: options.server.clone(),
+            examples: options.examples.clone(),
+            tools: options.tools.clone(),
+            kubernetes: options.kubernetes.clone(),
+            images: options.images.clone(),
+            operator: options.operator.clone(),
+            control: options.control,
+            full: options.full,
+            seed: options.seed,
+            kill_seconds: options.kill_seconds,
+        };
+        std::fs::create_dir_all(&lab.dir).with_context(|| format!("create {}", lab.dir.display()))?;
+        let start = Instant::now();
+        let result = (scenario.run)(&lab);
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(checks) => {
+                passed += checks;
+                println!("{:<28} ok, {checks} checks ({seconds:.1} s)", scenario.name);
+                lab.discard();
+            }
+            Err(error) => {
+                failed += 1;
+                println!(
+                    "{:<28} FAILED ({seconds:.1} s)\n    {}",
+                    scenario.name,
+                    format!("{error:#}").replace('\n', "\n    ")
+                );
+                println!("    kept: {}", lab.dir.display());
+            }
+        }
+    }
+    // Only the folders of failures are left; the root goes when there are none.
+    let _ = std::fs::remove_dir(&root);
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}

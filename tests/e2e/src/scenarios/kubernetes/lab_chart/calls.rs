@@ -1,0 +1,67 @@
+//! What the operator asks of the API server, as its sources have it: `operator/src/...` is named beside each. The chart allows this, and no more.
+
+/// Requests for one kind of object.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub group: &'static str,
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+    /// Of the only object, where there is one.
+    pub name: &'static str,
+}
+
+const fn call(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Call {
+    Call { group, resource, verbs, name: "" }
+}
+
+/// In each namespace that is watched.
+pub(super) const CALLS: &[Call] = &[
+    // controller.rs: `control` lists and watches, `reconcile` gets.
+    call("garboard.dev", "etcdclusters", &["get", "list", "watch"]),
+    // cluster.rs: `write`.
+    call("garboard.dev", "etcdclusters/status", &["update"]),
+    // names.rs: `owner` blocks the deletion of the owner, which OwnerReferencesPermissionEnforcement asks this for.
+    call("garboard.dev", "etcdclusters/finalizers", &["update"]),
+    // controller.rs: `control`; cluster/act.rs: `is_ours` gets, CreateMember, Identify, DeleteMember.
+    call("garboard.dev", "etcdmembers", &["get", "list", "watch", "create", "patch", "delete"]),
+    // controller.rs: `control`; cluster/act.rs: `is_ours`, CreatePod, DeletePod.
+    call("", "pods", &["get", "list", "watch", "create", "delete"]),
+    // controller.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume.
+    call("", "persistentvolumeclaims", &["get", "list", "watch", "create", "patch", "delete"]),
+    // cluster.rs: `services` applies, which is a patch that may create; cluster/act.rs: `is_ours`.
+    call("", "services", &["get", "create", "patch"]),
+    // cluster/certificates.rs: `ensure` applies, `forget` deletes; cluster/fetch.rs: `objects` lists.
+    call("", "secrets", &["get", "list", "create", "patch", "delete"]),
+    // The same.
+    call("cert-manager.io", "certificates", &["get", "list", "create", "patch", "delete"]),
+    // cluster.rs: `monitor`.
+    call("monitoring.coreos.com", "podmonitors", &["get", "create", "patch", "delete"]),
+    // cluster.rs: `budget` applies or deletes.
+    call("policy", "poddisruptionbudgets", &["get", "create", "patch", "delete"]),
+    // controller.rs: `tell`; a repeated Event is patched.
+    call("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// Of what is in no namespace. cluster/fetch.rs: `objects` looks at the nodes of members and at the classes of volumes that are to grow.
+pub(super) const CALLS_ANYWHERE: &[Call] =
+    &[call("", "nodes", &["get"]), call("storage.k8s.io", "storageclasses", &["get"])];
+
+/// Where the operator itself runs. leadership.rs.
+pub(super) const CALLS_AT_HOME: &[Call] = &[
+    call("coordination.k8s.io", "leases", &["create"]),
+    Call { name: "garboard-operator", ..call("coordination.k8s.io", "leases", &["get", "update"]) },
+];
+
+/// Of `helm test`, where its cluster is made. smoke.rs.
+pub(super) const CALLS_OF_TEST: &[Call] = &[
+    call("garboard.dev", "etcdclusters", &["create"]),
+    Call { name: "garboard-operator-test", ..call("garboard.dev", "etcdclusters", &["get", "delete"]) },
+    Call { name: "garboard-operator-test-operator-client", ..call("", "secrets", &["get"]) },
+];
+
+/// Whether the operator or its test asks for this kind of object at all.
+pub(super) fn asks_for(group: &str, resource: &str) -> bool {
+    let mut all = [CALLS, CALLS_ANYWHERE, CALLS_AT_HOME, CALLS_OF_TEST].into_iter().flatten();
+    // A subresource is counted under its resource.
+    all.any(|call| call.group == group && call.resource.split('/').next() == Some(resource))
+}

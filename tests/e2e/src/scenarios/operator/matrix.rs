@@ -1,0 +1,323 @@
+//! What may happen to an EtcdCluster, each with what may go wrong meanwhile. A run takes a part of the pairs, by its seed, for as long as it
+//! may; a full one takes all of them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::ensure;
+use garboard_lab::Families;
+use garboard_lab::Lab as Kubernetes;
+
+use super::super::kubernetes::Steps;
+use super::super::kubernetes::bring_up;
+use super::outside::Outside;
+use super::store;
+use super::store::EXAMPLE;
+use super::store::LIMIT;
+use super::store::SHORTEST;
+use super::store::Store;
+use super::traffic::Traffic;
+use crate::random::Random;
+use crate::scenario::Lab;
+use crate::wait::until;
+
+/// For a part: no pair is begun after this.
+const PART: Duration = Duration::from_secs(300);
+/// Between two kills of what is killed again and again.
+const KILLS: Duration = Duration::from_secs(15);
+
+/// What is done to a cluster of three; it is one of three again afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Another one, beside it.
+    Founded,
+    FoundedAgain,
+    Grown,
+    Single,
+    Rolled,
+    PodLost,
+    PodsLost,
+    VolumeLost,
+    DiskWiped,
+    MembersForgotten,
+    StatusWiped,
+}
+
+/// What goes wrong meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The operator dies between each record and its deed.
+    DiesRecorded,
+    /// The operator dies after each deed.
+    DiesActed,
+    TwoOperators,
+    ApiServerKilled,
+    PodsKilled,
+}
+
+const CHANGES: [Change; 11] = [
+    Change::Founded,
+    Change::FoundedAgain,
+    Change::Grown,
+    Change::Single,
+    Change::Rolled,
+    Change::PodLost,
+    Change::PodsLost,
+    Change::VolumeLost,
+    Change::DiskWiped,
+    Change::MembersForgotten,
+    Change::StatusWiped,
+];
+const TROUBLES: [Trouble; 5] =
+    [Trouble::DiesRecorded, Trouble::DiesActed, Trouble::TwoOperators, Trouble::ApiServerKilled, Trouble::PodsKilled];
+
+/// Nothing is to be left of it.
+const FRESH: &str = "size: 3, storage: {retention: {whenClusterDeleted: Delete}}";
+/// Every step that the operator makes here, besides waiting (the default class of volumes does not let them grow): with a full run, it has died at
+/// each of them.
+const STEPS: [&str; 15] = [
+    "GrantBootstrap",
+    "Latch",
+    "Begin",
+    "End",
+    "CreateMember",
+    "Identify",
+    "CreateVolume",
+    "CreatePod",
+    "DeletePod",
+    "AddLearner",
+    "Promote",
+    "Remove",
+    "MoveLeader",
+    "RetireVolume",
+    "DeleteMember",
+];
+
+/// All pairs, in an order of the seed's.
+fn pairs(seed: u64) -> Vec<(Change, Trouble)> {
+    let mut pairs: Vec<_> = CHANGES.iter().flat_map(|change| TROUBLES.map(|trouble| (*change, trouble))).collect();
+    let mut random = Random::new(seed);
+    for i in (1..pairs.len()).rev() {
+        pairs.swap(i, random.below(i + 1));
+    }
+    pairs
+}
+
+pub fn operator_matrix(lab: &Lab) -> anyhow::Result<u32> {
+    let mut steps = Steps::begin();
+    let cluster = bring_up(lab, 3, Families::Ipv4, &mut steps)?;
+    store::install(lab, &cluster)?;
+    let outside = Outside::instead(lab, &cluster)?;
+    steps.held("operators that can be made to die");
+    let mut store = Store::new(&cluster, "store");
+    outside.during(1, None, || {
+        cluster.apply(EXAMPLE)?;
+        store.wait(3)?;
+        store.start_client()?;
+        store.check()
+    })?;
+    let begin = Instant::now();
+    let mut places = BTreeSet::new();
+    for (n, (change, trouble)) in pairs(lab.seed).into_iter().enumerate() {
+        if !lab.full && begin.elapsed() > PART {
+            break;
+        }
+        let seed = lab.seed.wrapping_add(n as u64);
+        let (word, died) = pair(&cluster, &outside, &mut store, (change, trouble), seed)
+            .with_context(|| format!("{change:?} with {trouble:?}, seed {}", lab.seed))?;
+        places.extend(died);
+        steps.held(&format!("{change:?} with {trouble:?}: {word}"));
+    }
+    println!("    operators died: {}", places.iter().cloned().collect::<Vec<_>>().join(", "));
+    if lab.full {
+        let all = STEPS.iter().flat_map(|step| [format!("recorded {step}"), format!("acted {step}")]);
+        let never: Vec<_> = all.filter(|place| !places.contains(place)).collect();
+        ensure!(never.is_empty(), "no operator has died at {}", never.join(", "));
+        steps.held("operators have died before and after each of their steps");
+    }
+    let held = steps.count();
+    cluster.down()?;
+    Ok(held + 1)
+}
+
+fn pair(
+    cluster: &Kubernetes,
+    outside: &Outside<'_>,
+    store: &mut Store<'_>,
+    (change, trouble): (Change, Trouble),
+    seed: u64,
+) -> anyhow::Result<(String, BTreeSet<String>)> {
+    // A cluster that is deleted takes the certificates of its clients with it.
+    let traffic = match change {
+        Change::FoundedAgain => None,
+        _ => Some(Traffic::start(cluster, seed)?),
+    };
+    let (count, dies) = match trouble {
+        Trouble::DiesRecorded => (1, Some("recorded:2")),
+        Trouble::DiesActed => (1, Some("acted:1")),
+        Trouble::TwoOperators => (2, None),
+        Trouble::ApiServerKilled | Trouble::PodsKilled => (1, None),
+    };
+    let ((), places) = outside.during(count, dies, || match trouble {
+        Trouble::ApiServerKilled => {
+            meanwhile(|| cluster.control().kill_service("kube-apiserver"), || make(store, change))
+        }
+        Trouble::PodsKilled => meanwhile(|| kill_pod(store), || make(store, change)),
+        _ => make(store, change),
+    })?;
+    ensure!(dies.is_none() || !places.is_empty(), "no operator has died");
+    // What the trouble has left is mended without it.
+    let (word, _) = outside.during(1, None, || {
+        cluster.wait_api()?;
+        store.wait(3)?;
+        if change == Change::FoundedAgain {
+            store.start_client()?;
+        }
+        store.check()?;
+        store.agree()?;
+        let claims = store.list("persistentvolumeclaims")?.len();
+        ensure!(claims == 3, "{claims} volumes of three members");
+        match traffic {
+            Some(traffic) => traffic.finish(),
+            None => Ok("the same cluster".to_owned()),
+        }
+    })?;
+    Ok((word, places))
+}
+
+/// Does `again` from time to time while `work` goes on.
+fn meanwhile(
+    again: impl Fn() -> anyhow::Result<()> + Sync,
+    work: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let hand = scope.spawn(|| {
+            let mut last = Instant::now() - KILLS;
+            while !over.load(Ordering::Relaxed) {
+                if last.elapsed() >= KILLS {
+                    again()?;
+                    last = Instant::now();
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            anyhow::Ok(())
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        hand.join().map_err(|_| anyhow::anyhow!("a thread has panicked"))??;
+        done
+    })
+}
+
+/// A Pod, taken away without a word.
+fn kill_pod(store: &Store<'_>) -> anyhow::Result<()> {
+    let pod = store.first("pods")?;
+    // It may be gone, or may not run yet.
+    store.cluster.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"])?;
+    Ok(())
+}
+
+fn make(store: &Store<'_>, change: Change) -> anyhow::Result<()> {
+    match change {
+        Change::Founded => {
+            let fresh = Store::new(store.cluster, "fresh");
+            fresh.apply(&SHORTEST.replace("store", fresh.name).replace("size: 3", FRESH))?;
+            fresh.wait(3)?;
+            fresh.delete()?;
+            fresh.wait_none("persistentvolumeclaims")?;
+        }
+        Change::FoundedAgain => {
+            let id = cluster_id(store)?;
+            store.delete()?;
+            store.apply(EXAMPLE)?;
+            store.wait(3)?;
+            let now = cluster_id(store)?;
+            ensure!(now == id, "cluster {now} instead of {id}");
+        }
+        Change::Grown => {
+            store.scale(5)?;
+            store.wait(5)?;
+            store.scale(3)?;
+        }
+        Change::Single => {
+            store.scale(1)?;
+            store.wait(1)?;
+            store.scale(3)?;
+        }
+        Change::Rolled => {
+            let count = store.get("{.spec.config.snapshotCount}")?.parse::<u32>().unwrap_or(10_000) + 1;
+            store.patch(&format!(r#"{{"spec":{{"config":{{"snapshotCount":{count}}}}}}}"#))?;
+        }
+        Change::PodLost => {
+            let before = uids(store, "pods")?;
+            let pod = some(store, "pods")?;
+            store.insist(&["delete", "pod", &pod, "--ignore-not-found"])?;
+            until("Pod made again", LIMIT, || {
+                let Ok(uid) = store.uid("pods", &pod) else { return Ok(None) };
+                Ok((!before.contains(&uid)).then_some(()))
+            })?;
+        }
+        Change::PodsLost => {
+            let before = uids(store, "pods")?;
+            store.delete_all("pods")?;
+            store.wait_others("pods", &before, 3)?;
+        }
+        Change::VolumeLost => {
+            let claim = some(store, "persistentvolumeclaims")?;
+            store.insist(&["delete", "pvc", &claim, "--wait=false"])?;
+            store.wait_gone("persistentvolumeclaims", &claim)?;
+        }
+        Change::DiskWiped => {
+            let member = some(store, "persistentvolumeclaims")?;
+            store.wipe(&member)?;
+            store.insist(&["delete", "pod", &member, "--ignore-not-found"])?;
+            store.wait_gone("etcdmembers", &member)?;
+        }
+        Change::MembersForgotten => {
+            let before = uids(store, "etcdmembers")?;
+            store.delete_all("etcdmembers")?;
+            store.wait_others("etcdmembers", &before, 3)?;
+        }
+        Change::StatusWiped => {
+            let id = cluster_id(store)?;
+            until("status that is wiped", LIMIT, || Ok(store.wipe_status().is_ok().then_some(())))?;
+            until("cluster's id", LIMIT, || {
+                Ok((store.get("{.status.clusterID}").unwrap_or_default() == id).then_some(()))
+            })?;
+        }
+    }
+    store.wait(3)
+}
+
+/// One object's name, as soon as the API server answers.
+fn some(store: &Store<'_>, kind: &str) -> anyhow::Result<String> {
+    until(&format!("{kind} of the cluster"), LIMIT, || Ok(store.first(kind).ok()))
+}
+
+fn cluster_id(store: &Store<'_>) -> anyhow::Result<String> {
+    until("cluster's id", LIMIT, || Ok(store.get("{.status.clusterID}").ok().filter(|id| !id.is_empty())))
+}
+
+fn uids(store: &Store<'_>, kind: &str) -> anyhow::Result<Vec<String>> {
+    until(&format!("{kind} of the cluster"), LIMIT, || Ok(store.uids(kind).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pair_is_taken_once_in_an_order_of_the_seeds() {
+        let (one, other) = (pairs(1), pairs(2));
+        assert_eq!(one.len(), CHANGES.len() * TROUBLES.len());
+        assert_ne!(one, other);
+        for pair in &one {
+            assert_eq!(other.iter().filter(|of| *of == pair).count(), 1);
+        }
+    }
+}
