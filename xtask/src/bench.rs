@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: this server and real etcd under the same loads, in turns, and the ratios of their medians.
 //!
-//! Invariants: each run has a server of its own in a fresh folder on the same disk, with default flags, and nothing else
+//! Invariants: each run has members of its own in fresh folders on the same disk, with default flags, and nothing else
 //! of ours runs beside it; a run that errs ends the bench; every wait has an end; servers and folders go with their
 //! handles.
 
@@ -40,6 +40,10 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         workload::ALL.iter().for_each(|workload| println!("{:<20} {}", workload.name, workload.title));
         return Ok(true);
     }
+    let document = root.join("docs/benchmarks.md");
+    if options.write {
+        table::check(&document, options.members)?;
+    }
     let bin = tools::build_for_bench(root)?;
     let ours = match &options.server {
         Some(path) => path.canonicalize().with_context(|| format!("--server {}", path.display()))?,
@@ -51,6 +55,8 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         load: bin.join("load"),
         folder: folder.0.clone(),
         scale: options.scale,
+        members: options.members,
+        target_leader: options.target_leader,
     };
     let begin = Instant::now();
     let mut record = Record::default();
@@ -60,16 +66,20 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
         }
     }
     let table = table::markdown(&options, &bench.contenders, &record);
-    let machine = machine::describe(root, &bench.contenders, &folder.0, options.server.is_none())?;
+    let machine = machine::describe(root, &bench, options.server.is_none())?;
     let took = begin.elapsed().as_secs();
     let heading = table::heading(args, took);
-    let text = format!("- {heading}\n{machine}\n- {}\n\n{table}", record.elsewhere());
+    let mut text = format!("- {heading}\n{machine}\n- {}\n", record.elsewhere());
+    if options.members > 1 {
+        text.push_str(&format!("- {}\n", record.elections()));
+    }
+    text.push_str(&format!("\n{table}"));
     println!("\n{text}");
     if options.threads {
         println!("{}", record.threads());
     }
     if options.write {
-        table::write(&root.join("docs/benchmarks.md"), &text)?;
+        table::write(&document, options.members, &text)?;
     }
     Ok(true)
 }

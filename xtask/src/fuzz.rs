@@ -77,13 +77,13 @@ pub fn search(root: &Path, options: &Options) -> anyhow::Result<Tally> {
                         false
                     });
                     let mut tally = lock(&tally);
-                    *tally = *tally + Tally::one(held);
+                    tally.passed += u64::from(held);
+                    tally.failed += u64::from(!held);
                 }
             });
         }
     });
-    let tally = *lock(&tally);
-    Ok(tally)
+    Ok(tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

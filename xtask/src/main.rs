@@ -5,7 +5,10 @@
 
 mod bench;
 mod cache;
+mod chaos;
 mod fuzz;
+mod image;
+mod lab;
 mod step;
 mod test;
 mod tidy;
@@ -20,15 +23,23 @@ use anyhow::bail;
 
 const USAGE: &str = "cargo xtask COMMAND
 
-  test [--tier quick|cluster|k8s|all]   everything that must hold before a change is done (default: all)
+  test [--tier quick|cluster|k8s|lab|all] [--full]
+                                        everything that must hold before a change is done (default: all)
          quick    format, clippy, licences, tidy, unit and property tests, a search of the fuzz targets
          cluster  a release build of the server against etcdctl, Go clients, kills and damage
          k8s      kube-apiserver and kubectl on the server
+         lab      a Kubernetes of three nodes and the operator on it (not a part of all yet)
+         --full   also what a run otherwise takes a part of by its seed, however long it takes
   tidy                                  the checks on layout and style alone
   fuzz [TARGET...] [--seconds N]        search for inputs that do harm, each target for so long (--help tells the options)
-  tools                                 build etcd, etcdctl, kube-apiserver, kubectl and the Go suites, and print where they are
+  tools                                 build etcd, etcdctl and the Go suites, and print where they are
+  tools lab                             the same for the programs of the lab, kube-apiserver and kubectl among them
   e2e [-- ARGUMENTS]                    build server and tools and run the scenarios with these arguments (--list names them)
   control [-- ARGUMENTS]                the same scenarios on real etcd, which shows that they ask for no more than etcd gives
+  chaos [-- ARGUMENTS]                  clusters of real processes under faults, their histories judged (--list names the faults; root)
+  lab COMMAND                           a real Kubernetes on this machine that stores in this server (no COMMAND: what there is; root)
+  crds                                  write crds/ and those of the chart from the operator's types
+  image [OPTIONS]                       images of what is released, as archives (--help tells the options)
   bench [OPTIONS]                       this server beside real etcd 3.6 and 3.7 under the same loads (--help tells the options)
 
 What it builds and fetches is kept in $GARBOARD_CACHE (default: $XDG_CACHE_HOME/garboard or ~/.cache/garboard).";
@@ -56,8 +67,10 @@ fn run() -> anyhow::Result<bool> {
             println!("{USAGE}");
             Ok(true)
         }
-        ["test"] => test::run(&root, test::Tier::All),
-        ["test", "--tier", tier] => test::run(&root, tier.parse()?),
+        ["test"] => test::run(&root, test::Tier::All, false),
+        ["test", "--full"] => test::run(&root, test::Tier::All, true),
+        ["test", "--tier", tier] => test::run(&root, tier.parse()?, false),
+        ["test", "--tier", tier, "--full"] => test::run(&root, tier.parse()?, true),
         ["tidy"] => {
             let tally = tidy::run(&root)?;
             println!("{tally}");
@@ -68,9 +81,29 @@ fn run() -> anyhow::Result<bool> {
             println!("{}", tools::build(&root)?.display());
             Ok(true)
         }
+        ["tools", "lab"] => {
+            println!("{}", tools::build_for_lab(&root)?.display());
+            Ok(true)
+        }
         ["e2e", rest @ ..] => test::scenarios(&root, false, passed_on(rest)),
         ["control", rest @ ..] => test::scenarios(&root, true, passed_on(rest)),
+        ["chaos", rest @ ..] => chaos::run(&root, passed_on(rest)),
+        ["image", rest @ ..] => image::run(&root, rest),
+        ["lab", rest @ ..] => lab::run(&root, rest),
         ["bench", rest @ ..] => bench::run(&root, rest),
+        ["crds"] => {
+            step::must(test::cargo(&root).args([
+                "run",
+                "--quiet",
+                "--locked",
+                "--package",
+                "garboard-operator",
+                "--",
+                "crds",
+                "crds",
+            ]))?;
+            Ok(true)
+        }
         other => bail!("unknown: {}\n\n{USAGE}", other.join(" ")),
     }
 }

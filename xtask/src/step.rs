@@ -12,11 +12,26 @@ use std::time::Instant;
 use anyhow::Context as _;
 use anyhow::bail;
 
+/// Lines kept of what a failed check says.
+const REASON_LINES: usize = 12;
+
 /// Checks that held and that did not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
     pub failed: u64,
+    /// What says which did not, and why, in lines: repeated at the end of the run, where a log cut short still has it.
+    pub reasons: Vec<String>,
+}
+
+/// The lines of an output that say what failed.
+#[derive(Default)]
+struct Reasons {
+    lines: Vec<String>,
+    /// So many lines may still belong to the last of them,
+    left: usize,
+    /// whether they are set in or not.
+    any: bool,
 }
 
 /// All steps of a run so far.
@@ -29,7 +44,11 @@ pub struct Report {
 
 impl Tally {
     pub fn one(held: bool) -> Self {
-        Self { passed: u64::from(held), failed: u64::from(!held) }
+        Self { passed: u64::from(held), failed: u64::from(!held), reasons: Vec::new() }
+    }
+
+    fn failure(reason: String) -> Self {
+        Self { reasons: vec![reason], ..Self::one(false) }
     }
 }
 
@@ -37,7 +56,8 @@ impl std::ops::Add for Tally {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+        let reasons = [self.reasons, other.reasons].concat();
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed, reasons }
     }
 }
 
@@ -56,12 +76,13 @@ impl Report {
         let start = Instant::now();
         let tally = run().unwrap_or_else(|error| {
             println!("{error:#}");
-            Tally::one(false)
+            Tally::failure(format!("{error:#}"))
         });
         let time = start.elapsed();
         println!("=== {name}: {tally} ({:.1} s)", time.as_secs_f64());
+        let held = tally.failed == 0;
         self.steps.push((name.to_owned(), tally, time));
-        tally.failed == 0
+        held
     }
 
     /// A step that cannot run since another has failed.
@@ -71,17 +92,38 @@ impl Report {
 
     /// Prints the table and, as the last line of all, the sum.
     pub fn finish(&self) -> bool {
-        let total = self.steps.iter().fold(Tally::default(), |sum, (_, tally, _)| sum + *tally);
+        let total = self.steps.iter().fold(Tally::default(), |sum, (_, tally, _)| sum + tally.clone());
         let time: Duration = self.steps.iter().map(|(_, _, time)| *time).sum();
         println!("\n=== all steps, {:.1} s", time.as_secs_f64());
         for (name, tally, time) in &self.steps {
             let mark = if tally.failed == 0 { "ok    " } else { "FAILED" };
             println!("{mark} {:>8.1} s  {name}: {tally}", time.as_secs_f64());
         }
+        total.reasons.iter().for_each(|reason| println!("    {reason}"));
         println!("{total}");
         // Whoever reads a pipe must have the last line even if the process ends at once.
         let _ = std::io::stdout().flush();
         total.failed == 0
+    }
+}
+
+// === impl Reasons ===
+
+impl Reasons {
+    /// `test name ... FAILED`, `scenario  FAILED (1.0 s)`, `FAILED: reason` and the like, with the lines under it that are set in;
+    /// and what a thread that panicked says.
+    fn read(&mut self, line: &str) {
+        let panicked = line.contains("' panicked at ") || line.contains(") panicked at ");
+        if line.contains("FAILED") && !line.starts_with("test result: ") || panicked {
+            self.lines.push(line.to_owned());
+            self.left = if panicked { 1 } else { REASON_LINES };
+            self.any = panicked;
+        } else if self.left > 0 && (self.any || line.starts_with("    ")) {
+            self.lines.push(line.to_owned());
+            self.left -= 1;
+        } else {
+            self.left = 0;
+        }
     }
 }
 
@@ -109,11 +151,14 @@ pub fn counted(command: &mut Command, mut count: impl FnMut(&str, &mut Tally)) -
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {program}"))?;
     let output = child.stdout.take().context("no stdout")?;
     let mut tally = Tally::default();
+    let mut reasons = Reasons::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
         count(&line, &mut tally);
+        reasons.read(&line);
     }
+    tally.reasons = reasons.lines;
     let status = child.wait()?;
     if !status.success() && tally.failed == 0 {
         println!("{program} ended with {status}");
@@ -143,16 +188,21 @@ pub fn count_cargo(line: &str, tally: &mut Tally) {
 pub fn count_sum(line: &str, tally: &mut Tally) {
     let sum = || {
         let (passed, failed) = line.split_once(" passed, ")?;
-        Some(Tally { passed: passed.parse().ok()?, failed: failed.strip_suffix(" failed")?.parse().ok()? })
+        Some((passed.parse::<u64>().ok()?, failed.strip_suffix(" failed")?.parse::<u64>().ok()?))
     };
-    if let Some(sum) = sum() {
-        *tally = *tally + sum;
+    if let Some((passed, failed)) = sum() {
+        tally.passed += passed;
+        tally.failed += failed;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sum(passed: u64, failed: u64) -> Tally {
+        Tally { passed, failed, reasons: Vec::new() }
+    }
 
     fn read(count: fn(&str, &mut Tally), lines: &[&str]) -> Tally {
         let mut tally = Tally::default();
@@ -164,26 +214,44 @@ mod tests {
     fn cargo_results_are_summed_and_ignored_tests_fail() {
         let ok = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.01s";
         let bad = "test result: FAILED. 4 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.20s";
-        assert_eq!(read(count_cargo, &["running 12 tests", "test a ... ok", ok, bad]), Tally { passed: 16, failed: 3 });
+        assert_eq!(read(count_cargo, &["running 12 tests", "test a ... ok", ok, bad]), sum(16, 3));
     }
 
     #[test]
     fn sums_of_scenarios_are_read() {
-        assert_eq!(
-            read(count_sum, &["etcdctl ok, 9 checks", "188 passed, 4 failed"]),
-            Tally { passed: 188, failed: 4 }
-        );
+        assert_eq!(read(count_sum, &["etcdctl ok, 9 checks", "188 passed, 4 failed"]), sum(188, 4));
         assert_eq!(read(count_sum, &["x passed, 4 failed", "1 passed, 2 failed."]), Tally::default());
     }
 
     #[test]
     fn a_program_that_fails_or_tests_nothing_does_not_pass() {
         let mut fails = Command::new("sh");
-        assert_eq!(
-            counted(fails.args(["-c", "echo '5 passed, 0 failed'; exit 3"]), count_sum).unwrap(),
-            Tally { passed: 5, failed: 1 }
-        );
+        assert_eq!(counted(fails.args(["-c", "echo '5 passed, 0 failed'; exit 3"]), count_sum).unwrap(), sum(5, 1));
         assert!(counted(Command::new("sh").args(["-c", "true"]), count_sum).is_err());
+    }
+
+    #[test]
+    fn what_failed_is_kept_with_what_says_why() {
+        let mut reasons = Reasons::default();
+        let lines = "kill   ok, 9 checks (1.0 s)
+limits FAILED (2.0 s)
+    put: no answer
+    kept: /tmp/x
+large  ok, 1 checks (1.0 s)
+test a::b ... FAILED
+test a::c ... ok
+thread 'a::b' (12) panicked at a.rs:3:4:
+left is not right
+note: run with a backtrace
+test result: FAILED. 1 passed; 1 failed";
+        lines.lines().for_each(|line| reasons.read(line));
+        let expected = "limits FAILED (2.0 s)
+    put: no answer
+    kept: /tmp/x
+test a::b ... FAILED
+thread 'a::b' (12) panicked at a.rs:3:4:
+left is not right";
+        assert_eq!(reasons.lines.join("\n"), expected);
     }
 
     #[test]

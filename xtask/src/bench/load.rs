@@ -29,9 +29,21 @@ pub struct Generator {
     deadline: Instant,
 }
 
+/// Whom it speaks to.
+pub struct Target<'a> {
+    /// HOST:PORT of each member.
+    pub endpoints: Vec<&'a str>,
+    /// With the leader alone.
+    pub leader: bool,
+}
+
 /// What it has seen.
 pub struct Seen {
     pub metrics: BTreeMap<String, f64>,
+    /// HOST:PORT of whoever led the members, if there are several.
+    pub leader: Option<String>,
+    /// How often they changed their leader meanwhile.
+    pub elections: u64,
     /// Parts of the workload that the server does not serve.
     pub not_served: Vec<String>,
 }
@@ -40,12 +52,13 @@ pub struct Seen {
 
 impl Generator {
     /// Starts it; `ready` says when it has prepared.
-    pub fn start(program: &Path, load: &Load, endpoint: &str, scale: f64) -> anyhow::Result<Self> {
+    pub fn start(program: &Path, load: &Load, target: &Target<'_>, scale: f64) -> anyhow::Result<Self> {
         let (keys, time) = (load.keys_at(scale), Load::time_at(scale));
         // Four phases at most, and half a millisecond for each key: a server many times slower than any here.
         let limit = Duration::from_secs(60) + time * 4 + Duration::from_micros(500) * keys;
         let mut child = Command::new(program)
-            .args(["-workload", load.workload, "-endpoint", endpoint])
+            .args(["-workload", load.workload, "-endpoints", &target.endpoints.join(",")])
+            .arg(format!("-leader={}", target.leader))
             .args(["-clients", &load.clients.to_string(), "-conns", &load.conns.to_string()])
             .args(["-keys", &keys.to_string(), "-value-size", &load.value_bytes.to_string()])
             .args(["-time", &format!("{}ms", time.as_millis()), "-limit", &format!("{}ms", limit.as_millis())])
@@ -111,6 +124,8 @@ fn parse(line: &str) -> anyhow::Result<Seen> {
     let not_served = value["not_served"].as_array().into_iter().flatten();
     Ok(Seen {
         metrics: metrics.iter().filter_map(number).collect(),
+        leader: value["leader"].as_str().map(str::to_owned),
+        elections: value["elections"].as_u64().with_context(|| format!("no elections: {line}"))?,
         not_served: not_served.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
     })
 }
@@ -121,10 +136,15 @@ mod tests {
 
     #[test]
     fn a_result_is_read() {
-        let seen = parse(r#"{"workload":"x","metrics":{"ops":5,"p99_ms":1.5},"not_served":["snapshot"]}"#).unwrap();
+        let seen =
+            parse(r#"{"workload":"x","metrics":{"ops":5,"p99_ms":1.5},"elections":0,"not_served":["snapshot"]}"#)
+                .unwrap();
         assert_eq!((seen.metrics["ops"], seen.metrics["p99_ms"]), (5.0, 1.5));
         assert_eq!(seen.not_served, ["snapshot"]);
-        assert!(parse(r#"{"metrics":{},"not_served":null}"#).unwrap().not_served.is_empty());
+        assert_eq!(seen.leader, None);
+        let seen = parse(r#"{"metrics":{},"leader":"127.0.0.1:1","elections":2,"not_served":null}"#).unwrap();
+        assert_eq!((seen.leader.as_deref(), seen.elections), (Some("127.0.0.1:1"), 2));
+        assert!(seen.not_served.is_empty());
         assert!(parse("ready").is_err());
         assert!(parse("{}").is_err());
     }
@@ -133,7 +153,8 @@ mod tests {
     fn a_generator_that_ends_early_or_says_something_else_is_an_error() {
         let load = super::super::workload::named("count").unwrap().load;
         for program in ["/bin/false", "/bin/echo"] {
-            let mut generator = Generator::start(Path::new(program), &load, "127.0.0.1:1", 0.1).unwrap();
+            let target = Target { endpoints: vec!["127.0.0.1:1"], leader: false };
+            let mut generator = Generator::start(Path::new(program), &load, &target, 0.1).unwrap();
             assert!(generator.ready(|| Ok(())).is_err(), "{program}");
         }
     }

@@ -5,27 +5,28 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::server::Contender;
+use super::run::Bench;
 
 /// Lines for the head of the table. The commit is known only of a server that was just built.
-pub fn describe(root: &Path, contenders: &[Contender], data: &Path, built: bool) -> anyhow::Result<String> {
+pub fn describe(root: &Path, bench: &Bench, built: bool) -> anyhow::Result<String> {
     let proc =
         |name: &str| std::fs::read_to_string(format!("/proc/{name}")).with_context(|| format!("read /proc/{name}"));
     let (model, cores) = processors(&proc("cpuinfo")?);
     let kernel = proc("sys/kernel/osrelease")?;
-    let data = data.canonicalize()?;
+    let data = bench.folder.canonicalize()?;
     let file_system = file_system(&proc("mounts")?, &data).unwrap_or_else(|| "unknown file system".to_owned());
     let commit = if built { commit(root).map(|commit| format!(" ({commit})")) } else { None }.unwrap_or_default();
     let mut versions = Vec::new();
-    for contender in contenders.iter().filter(|contender| contender.name != "garboard again") {
+    for contender in bench.contenders.iter().filter(|contender| contender.name != "garboard again") {
         let (name, commit) = if contender.ours { ("Garboard", commit.as_str()) } else { ("etcd", "") };
         versions.push(format!("{name} {}{commit}", contender.version()?));
     }
     Ok(format!(
-        "- Machine: {model}, {cores} cores shared with the load generator, {}, Linux {}, data on {file_system}.\n- Servers: {}; one member, default flags.",
+        "- Machine: {model}, {cores} cores shared with the load generator, {}, Linux {}, data on {file_system}.\n- Servers: {}; {}, default flags.",
         memory(&proc("meminfo")?),
         kernel.trim(),
-        versions.join(", ")
+        versions.join(", "),
+        if bench.members == 1 { "one member".to_owned() } else { format!("{} members each", bench.members) }
     ))
 }
 

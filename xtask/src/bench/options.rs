@@ -16,16 +16,20 @@ This server and real etcd under the same loads, in turns, and the ratios of thei
   --rounds N              each workload so many times on each server (default: 3)
   --scale F               of the full time and number of keys, up to 1 (default: 1, about an hour; 0.1: ten minutes)
   --only NAME             this workload alone; may be given several times (--list names them)
+  --members N             clusters of 1, 3 or 5 members (default: 1)
+  --target-leader         of several members, all connections to the leader; otherwise to all in turn, the leader first
   --against 3.6|3.7|both  which etcd to measure (default: both)
   --noise                 also the server against itself: what difference means nothing
   --threads               also where our CPU time went, by name of thread
   --server PATH           a server that is already built
-  --write                 also write the table into docs/benchmarks.md
+  --write                 also write the table into docs/benchmarks.md, where it has a table for so many members
   --list                  the workloads";
 
 pub struct Options {
     pub rounds: usize,
     pub scale: f64,
+    pub members: usize,
+    pub target_leader: bool,
     pub against: Against,
     pub noise: bool,
     pub threads: bool,
@@ -59,6 +63,8 @@ impl Options {
         let mut options = Self {
             rounds: 3,
             scale: 1.0,
+            members: 1,
+            target_leader: false,
             against: Against::Both,
             noise: false,
             threads: false,
@@ -73,6 +79,8 @@ impl Options {
             match arg {
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 "--scale" => options.scale = value()?.parse().context("--scale")?,
+                "--members" => options.members = value()?.parse().context("--members")?,
+                "--target-leader" => options.target_leader = true,
                 "--only" => options.only.push(workload::named(value()?)?),
                 "--against" => options.against = against(value()?)?,
                 "--server" => options.server = Some(value()?.into()),
@@ -85,6 +93,8 @@ impl Options {
         }
         ensure!((1..=100).contains(&options.rounds), "--rounds is from 1 to 100");
         ensure!(options.scale > 0.0 && options.scale <= 1.0, "--scale is above 0 and at most 1");
+        ensure!([1, 3, 5].contains(&options.members), "--members is 1, 3 or 5");
+        ensure!(options.members > 1 || !options.target_leader, "--target-leader needs --members");
         Ok(options)
     }
 
@@ -124,6 +134,8 @@ mod tests {
             &["--scale", "2"],
             &["--scale", "NaN"],
             &["--only", "nothing"],
+            &["--members", "2"],
+            &["--target-leader"],
             &["--against", "3.5"],
             &["fast"],
         ] {

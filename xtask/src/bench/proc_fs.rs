@@ -1,4 +1,4 @@
-//! What the kernel counts for a process, read from /proc.
+//! What the kernel counts for processes, read from /proc.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,20 @@ use anyhow::Context as _;
 /// Linux reports times to programs in hundredths of a second, whatever its own clock does (USER_HZ).
 const TICK_US: u64 = 10_000;
 
-/// Counters of a server, of the load generator and of the machine at one time.
+/// Counters of the members, of the load generator and of the machine at one time.
 pub struct Sample {
-    pub server_cpu_us: u64,
-    pub load_cpu_us: u64,
-    pub written_bytes: u64,
-    pub threads_cpu_us: BTreeMap<String, u64>,
+    /// In the order in which they were named.
+    pub servers: Vec<Counters>,
+    load_cpu_us: u64,
     busy_us: u64,
     passed_us: u64,
+}
+
+/// Counters of one member.
+pub struct Counters {
+    pub cpu_us: u64,
+    pub written_bytes: u64,
+    pub threads_cpu_us: BTreeMap<String, u64>,
 }
 
 /// Memory of a process, in bytes.
@@ -27,23 +33,45 @@ pub struct Memory {
 // === impl Sample ===
 
 impl Sample {
-    pub fn take(server: u32, load: u32) -> anyhow::Result<Self> {
+    pub fn take(servers: &[u32], load: u32) -> anyhow::Result<Self> {
         let (busy_us, passed_us) = parse_machine(&read("stat")?).context("/proc/stat")?;
+        let servers = servers.iter().map(|server| Counters::of(*server)).collect::<anyhow::Result<_>>()?;
+        Ok(Self { servers, load_cpu_us: cpu_us(load)?, busy_us, passed_us })
+    }
+
+    /// What each member has used since `start`.
+    pub fn servers_since(&self, start: &Self) -> Vec<Counters> {
+        self.servers.iter().zip(&start.servers).map(|(end, start)| end.since(start)).collect()
+    }
+
+    /// The part of all CPUs that neither servers nor load generator have used since `start`.
+    pub fn elsewhere_since(&self, start: &Self) -> f64 {
+        let servers: u64 = self.servers_since(start).iter().map(|used| used.cpu_us).sum();
+        let ours = servers + (self.load_cpu_us - start.load_cpu_us);
+        let busy = self.busy_us.saturating_sub(start.busy_us);
+        busy.saturating_sub(ours) as f64 / self.passed_us.saturating_sub(start.passed_us).max(1) as f64
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn of(pid: u32) -> anyhow::Result<Self> {
         Ok(Self {
-            server_cpu_us: cpu_us(server)?,
-            load_cpu_us: cpu_us(load)?,
-            written_bytes: field(&read(&format!("{server}/io"))?, "write_bytes:").context("write_bytes")?,
-            threads_cpu_us: threads(server)?,
-            busy_us,
-            passed_us,
+            cpu_us: cpu_us(pid)?,
+            written_bytes: field(&read(&format!("{pid}/io"))?, "write_bytes:").context("write_bytes")?,
+            threads_cpu_us: threads(pid)?,
         })
     }
 
-    /// The part of all CPUs that neither server nor load generator has used since `start`.
-    pub fn elsewhere_since(&self, start: &Self) -> f64 {
-        let ours = (self.server_cpu_us - start.server_cpu_us) + (self.load_cpu_us - start.load_cpu_us);
-        let busy = self.busy_us.saturating_sub(start.busy_us);
-        busy.saturating_sub(ours) as f64 / self.passed_us.saturating_sub(start.passed_us).max(1) as f64
+    fn since(&self, start: &Self) -> Self {
+        let before = |name: &String| start.threads_cpu_us.get(name).copied().unwrap_or(0);
+        let threads = self.threads_cpu_us.iter();
+        Self {
+            cpu_us: self.cpu_us - start.cpu_us,
+            written_bytes: self.written_bytes - start.written_bytes,
+            threads_cpu_us: threads.map(|(name, us)| (name.clone(), us.saturating_sub(before(name)))).collect(),
+        }
     }
 }
 
@@ -125,12 +153,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_member_has_used_is_the_difference_of_its_counters() {
+        let counters = |cpu_us, thread_us| Counters {
+            cpu_us,
+            written_bytes: 10 * cpu_us,
+            threads_cpu_us: BTreeMap::from([("a".to_owned(), thread_us)]),
+        };
+        let sample = |servers, busy_us, passed_us| Sample { servers, load_cpu_us: 0, busy_us, passed_us };
+        let start = sample(vec![counters(5, 2), counters(100, 0)], 0, 0);
+        let end = sample(vec![counters(8, 3), counters(107, 9)], 60, 100);
+        let used = end.servers_since(&start);
+        assert_eq!(used.iter().map(|used| (used.cpu_us, used.written_bytes)).collect::<Vec<_>>(), [(3, 30), (7, 70)]);
+        assert_eq!((used[0].threads_cpu_us["a"], used[1].threads_cpu_us["a"]), (1, 9));
+        assert!((end.elsewhere_since(&start) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
     fn this_process_can_be_read() {
         let own = std::process::id();
         let memory = memory(own).unwrap();
         assert!(memory.anonymous > 0 && memory.anonymous <= memory.peak && memory.resident <= memory.peak);
-        let (first, second) = (Sample::take(own, own).unwrap(), Sample::take(own, own).unwrap());
+        let (first, second) = (Sample::take(&[own], own).unwrap(), Sample::take(&[own], own).unwrap());
         assert!((0.0..=1.0).contains(&second.elsewhere_since(&first)));
-        assert!(!second.threads_cpu_us.is_empty());
+        assert!(!second.servers[0].threads_cpu_us.is_empty());
     }
 }

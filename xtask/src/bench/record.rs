@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::run::Outcome;
+use super::server::Contender;
 use super::workload::Workload;
 
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub struct Record {
     /// By workload and contender: parts that are not served.
     not_served: BTreeSet<(&'static str, usize, String)>,
     elsewhere: Vec<f64>,
+    /// By contender's and workload's name: changes of the leader.
+    elections: BTreeMap<(&'static str, &'static str), u64>,
     /// Of this server, by workload and thread: microseconds per operation in each round.
     threads: BTreeMap<(&'static str, String), Vec<f64>>,
 }
@@ -21,13 +24,16 @@ pub struct Record {
 // === impl Record ===
 
 impl Record {
-    pub fn add(&mut self, workload: &'static Workload, contender: usize, ours: bool, outcome: Outcome) {
+    pub fn add(&mut self, workload: &'static Workload, index: usize, contender: &Contender, outcome: Outcome) {
         for (key, value) in outcome.figures {
-            self.values.entry((workload.name, key, contender)).or_default().push(value);
+            self.values.entry((workload.name, key, index)).or_default().push(value);
         }
-        self.not_served.extend(outcome.not_served.into_iter().map(|part| (workload.name, contender, part)));
+        self.not_served.extend(outcome.not_served.into_iter().map(|part| (workload.name, index, part)));
         self.elsewhere.push(outcome.elsewhere);
-        if ours {
+        if outcome.elections > 0 {
+            *self.elections.entry((contender.name, workload.name)).or_default() += outcome.elections;
+        }
+        if contender.ours {
             for (name, us) in outcome.threads_us_op {
                 self.threads.entry((workload.name, name)).or_default().push(us);
             }
@@ -57,6 +63,14 @@ impl Record {
             percent(median(&self.elsewhere).unwrap_or(0.0)),
             percent(most)
         )
+    }
+
+    /// How often members have changed their leader under load: none has a reason to.
+    pub fn elections(&self) -> String {
+        let each = self.elections.iter().map(|((server, workload), n)| format!("{server} {n} ({workload})"));
+        let each: Vec<String> = each.collect();
+        let shown = if each.is_empty() { "none".to_owned() } else { each.join(", ") };
+        format!("Changes of the leader under load: {shown}.")
     }
 
     /// Where our CPU time went, largest part first.
@@ -99,10 +113,22 @@ mod tests {
     }
 
     #[test]
+    fn elections_are_shown_with_whose_they_were() {
+        let (workload, contender) = (workload::named("put-1").unwrap(), Contender::ours("garboard", "c".into()));
+        let mut record = Record::default();
+        assert_eq!(record.elections(), "Changes of the leader under load: none.");
+        for elections in [0, 1, 2] {
+            record.add(workload, 1, &contender, Outcome { elections, ..Outcome::default() });
+        }
+        assert_eq!(record.elections(), "Changes of the leader under load: garboard 3 (put-1).");
+    }
+
+    #[test]
     fn what_one_server_does_not_serve_is_known_of_that_server_alone() {
         let workload = workload::named("maintenance").unwrap();
         let mut record = Record::default();
-        record.add(workload, 1, true, Outcome { not_served: vec!["snapshot".to_owned()], ..Outcome::default() });
+        let contender = Contender::ours("garboard", "c".into());
+        record.add(workload, 1, &contender, Outcome { not_served: vec!["snapshot".to_owned()], ..Outcome::default() });
         assert!(!record.is_served(workload, "snapshot_p99_ms", 1));
         assert!(record.is_served(workload, "snapshot_p99_ms", 0));
         assert!(record.is_served(workload, "defrag_p99_ms", 1));

@@ -1,4 +1,4 @@
-//! A server that is measured: its program, and one process of it on loopback with a folder of its own.
+//! A server that is measured: its program, and processes of it on loopback, the members of one cluster, each with a folder of its own.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -24,15 +24,21 @@ pub struct Contender {
     pub ours: bool,
 }
 
+/// All members of a cluster, running.
+pub struct Cluster(Vec<Server>);
+
 /// A member that runs. Dropping it kills it.
-pub struct Server {
+struct Server {
     child: Child,
     place: Place,
 }
 
-/// The data and the addresses of a member, with which it can be started again.
+/// The data and the addresses of all members, with which they can be started again.
+pub struct Places(Vec<Place>);
+
 #[derive(Clone)]
-pub struct Place {
+struct Place {
+    name: String,
     folder: PathBuf,
     client: String,
     peer: String,
@@ -65,43 +71,86 @@ fn version_of(text: &str) -> &str {
     own.or_else(etcd).unwrap_or("unknown").trim()
 }
 
+// === impl Places ===
+
+impl Places {
+    pub fn new(folder: &Path, members: usize) -> anyhow::Result<Self> {
+        // All are held until all are known, so that they differ.
+        let bound = (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+        let addresses =
+            bound.iter().map(|socket| Ok(socket.local_addr()?.to_string())).collect::<anyhow::Result<Vec<_>>>()?;
+        let place = |(number, (client, peer)): (usize, (&String, &String))| {
+            let name = format!("m{}", number + 1);
+            let folder = folder.join(&name);
+            std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+            Ok(Place { name, folder, client: client.clone(), peer: peer.clone() })
+        };
+        let (clients, peers) = addresses.split_at(members);
+        Ok(Self(clients.iter().zip(peers).enumerate().map(place).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// HOST:PORT of each member for clients.
+    pub fn endpoints(&self) -> Vec<&str> {
+        self.0.iter().map(|place| place.client.as_str()).collect()
+    }
+
+    fn initial_cluster(&self) -> String {
+        let members: Vec<String> = self.0.iter().map(|place| format!("{}=http://{}", place.name, place.peer)).collect();
+        members.join(",")
+    }
+}
+
 // === impl Place ===
 
 impl Place {
-    pub fn new(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-        // Both are held until both are known, so that they differ.
-        let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        Ok(Self {
-            folder: folder.to_owned(),
-            client: client.local_addr()?.to_string(),
-            peer: peer.local_addr()?.to_string(),
-        })
-    }
-
-    /// HOST:PORT for clients.
-    pub fn endpoint(&self) -> &str {
-        &self.client
-    }
-
     fn log(&self) -> PathBuf {
         self.folder.join("log")
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts the members with the defaults, but for names, folders and addresses.
+    pub fn start(contender: &Contender, places: &Places) -> anyhow::Result<Self> {
+        let members = places.initial_cluster();
+        let servers = places.0.iter().map(|place| Server::start(contender, place, &members));
+        Ok(Self(servers.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Of each member, in the order of their endpoints.
+    pub fn ids(&self) -> Vec<u32> {
+        self.0.iter().map(|server| server.child.id()).collect()
+    }
+
+    /// An error once one of the processes has ended.
+    pub fn alive(&mut self) -> anyhow::Result<()> {
+        self.0.iter_mut().try_for_each(Server::alive)
+    }
+
+    /// The ends of the logs.
+    pub fn last_words(&self) -> String {
+        self.0.iter().map(Server::last_words).collect()
+    }
+
+    /// SIGTERM, and waits for the end: what is left is what a clean stop leaves.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.0.iter_mut().try_for_each(Server::stop)
     }
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Starts a member with the defaults, but for its name, folder and addresses.
-    pub fn start(contender: &Contender, place: &Place) -> anyhow::Result<Self> {
+    fn start(contender: &Contender, place: &Place, initial_cluster: &str) -> anyhow::Result<Self> {
         let (client, peer) = (format!("http://{}", place.client), format!("http://{}", place.peer));
         let log = File::options().create(true).append(true).open(place.log())?;
         let child = Command::new(&contender.program)
-            .args(["--name", "bench", "--data-dir"])
+            .args(["--name", &place.name, "--data-dir"])
             .arg(place.folder.join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("bench={peer}")])
+            .args(["--initial-cluster", initial_cluster])
             .current_dir(&place.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -111,30 +160,24 @@ impl Server {
         Ok(Self { child, place: place.clone() })
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// An error once the process has ended.
-    pub fn alive(&mut self) -> anyhow::Result<()> {
+    fn alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
-            Some(status) => bail!("the server has ended with {status}"),
+            Some(status) => bail!("the server {} has ended with {status}", self.place.name),
             None => Ok(()),
         }
     }
 
-    /// The end of its log.
-    pub fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let log = std::fs::read(self.place.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         let shown = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
-        format!("the end of the server's log:\n{shown}\n")
+        format!("the end of the log of {}:\n{shown}\n", self.place.name)
     }
 
-    /// SIGTERM, and waits for the end: what is left is what a clean stop leaves.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        let status = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().context("start kill")?;
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let status =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().context("start kill")?;
         ensure!(status.success(), "kill -TERM ended with {status}");
         let begin = Instant::now();
         while self.child.try_wait()?.is_none() {

@@ -14,9 +14,6 @@ use super::workload::Better;
 use super::workload::Figure;
 use super::workload::Workload;
 
-const BEGIN: &str = "<!-- bench: begin -->";
-const END: &str = "<!-- bench: end -->";
-
 /// The command as one would type it; where a server lay and that the table was written matters to nobody.
 pub fn heading(args: &[&str], took_s: u64) -> String {
     let mut command = String::from("cargo xtask bench");
@@ -44,7 +41,7 @@ pub fn markdown(options: &Options, contenders: &[Contender], record: &Record) ->
     text.push_str(&" ---: |".repeat(measured.len() + 2 + usize::from(options.noise)));
     text.push('\n');
     for workload in workload::ALL.iter().filter(|workload| record.has(workload)) {
-        for (number, figure) in workload.figures.iter().enumerate() {
+        for (number, figure) in workload.figures(options.members).enumerate() {
             let title = if number == 0 { workload.title } else { "" };
             let _ =
                 writeln!(text, "| {title} | {} |{}", figure.title, row(options, contenders, record, workload, figure));
@@ -126,17 +123,31 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Puts the text between the two marks of a document.
-pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let document = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let document = replaced(&document, text).with_context(|| format!("{} lacks {BEGIN} or {END}", path.display()))?;
-    std::fs::write(path, document).with_context(|| format!("write {}", path.display()))
+/// Fails unless the document has a place for the table of so many members.
+pub fn check(path: &Path, members: usize) -> anyhow::Result<()> {
+    placed(path, members, "").map(drop)
 }
 
-fn replaced(document: &str, text: &str) -> Option<String> {
-    let (head, rest) = document.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", text.trim_end()))
+/// Puts the text into the document, at the place for so many members.
+pub fn write(path: &Path, members: usize, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, placed(path, members, text)?).with_context(|| format!("write {}", path.display()))
+}
+
+fn placed(path: &Path, members: usize, text: &str) -> anyhow::Result<String> {
+    let document = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let [begin, end] = marks(members);
+    replaced(&document, &begin, &end, text).with_context(|| format!("{} lacks {begin} or {end}", path.display()))
+}
+
+fn marks(members: usize) -> [String; 2] {
+    let of = if members == 1 { String::new() } else { format!(", {members} members") };
+    ["begin", "end"].map(|edge| format!("<!-- bench{of}: {edge} -->"))
+}
+
+fn replaced(document: &str, begin: &str, end: &str, text: &str) -> Option<String> {
+    let (head, rest) = document.split_once(begin)?;
+    let (_, tail) = rest.split_once(end)?;
+    Some(format!("{head}{begin}\n{}\n{end}{tail}", text.trim_end()))
 }
 
 #[cfg(test)]
@@ -186,7 +197,7 @@ mod tests {
             } else {
                 outcome.figures.insert("snapshot_p99_ms".into(), 7.0);
             }
-            record.add(workload, index, contenders[index].ours, outcome);
+            record.add(workload, index, &contenders[index], outcome);
         }
         let table = markdown(&options, &contenders, &record);
         let rows: Vec<&str> = table.lines().collect();
@@ -198,17 +209,30 @@ mod tests {
             rows[2]
         );
         assert_eq!(rows[3], "|  | put p99 during snapshot, ms | 7.00 | 7.00 | not served | - | - | - |");
-        assert_eq!(rows.len(), 2 + workload.figures.len());
+        assert_eq!(rows.len(), 2 + workload.figures(1).count());
     }
 
     #[test]
     fn the_document_around_the_marks_stays() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let [begin, end] = marks(1);
+        let replaced = |document: &str, text| replaced(document, &begin, &end, text);
+        let [begin, end] = marks(3);
+        let others = format!("{begin}\nof three\n{end}");
+        let [begin, end] = marks(1);
+        let document = format!("before\n{others}\n{begin}\nold\n{end}\nafter\n");
         let new = replaced(&document, "new\n\n").unwrap();
-        assert_eq!(new, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
+        assert_eq!(new, format!("before\n{others}\n{begin}\nnew\n{end}\nafter\n"));
         assert_eq!(replaced(&new, "new").unwrap(), new);
-        assert_eq!(replaced("no marks", "new"), None);
-        assert_eq!(replaced(&format!("{END}{BEGIN}"), "new"), None);
+        assert_eq!(replaced(&others, "new"), None);
+        assert_eq!(replaced(&format!("{end}{begin}"), "new"), None);
+    }
+
+    #[test]
+    fn the_documents_tables_have_their_places() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
+        for (members, is_there) in [(1, true), (3, true), (5, false)] {
+            assert_eq!(check(&path, members).is_ok(), is_there, "{members}");
+        }
     }
 
     #[test]

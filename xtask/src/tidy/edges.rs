@@ -1,4 +1,4 @@
-//! Which crate may use which: `garboard -> api -> node -> {mvcc, storage} -> {bolt, proto}`, and `runtime` for all of them.
+//! Which crate may use which: `garboard -> api -> node -> {mvcc, storage, tls} -> {bolt, proto}`, and `runtime` for all of them.
 
 use std::path::Path;
 
@@ -13,13 +13,17 @@ const LAYERS: &[&[&str]] = &[
     &["garboard"],
     &["garboard-api"],
     &["garboard-node"],
-    &["garboard-mvcc", "garboard-storage"],
+    &["garboard-mvcc", "garboard-storage", "garboard-tls"],
     &["garboard-bolt", "garboard-proto"],
     &["garboard-runtime"],
 ];
 
-/// Crates that stand apart: they use no crate of the server, and none of it uses them.
-const APART: &[&str] = &["garboard-e2e", "xtask"];
+/// The operator speaks to members as any client does: of the server it knows etcd's messages alone.
+const OPERATOR: &[&[&str]] = &[&["garboard-operator"], &["garboard-proto"]];
+
+/// Crates that stand apart, in layers of their own: they use no crate of the server, and none of it uses them.
+const APART: &[&[&str]] =
+    &[&["garboard-chaos"], &["garboard-e2e", "xtask"], &["garboard-check", "garboard-lab"], &["garboard-oci"]];
 
 pub(super) fn check(root: &Path, _: &[Source]) -> anyhow::Result<Vec<String>> {
     let metadata = metadata(root)?;
@@ -36,14 +40,17 @@ pub(super) fn check(root: &Path, _: &[Source]) -> anyhow::Result<Vec<String>> {
 }
 
 fn judge<'a>(name: &str, used: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
-    if layer(name).is_none() && !APART.contains(&name) {
+    let plans = [LAYERS, OPERATOR, APART];
+    let layer = |plan: &[&[&str]], name: &str| plan.iter().position(|layer| layer.contains(&name));
+    if plans.iter().all(|plan| layer(plan, name).is_none()) {
         return vec![format!("{name} has no place in the plan: give it one in xtask/src/tidy/edges.rs")];
     }
-    let forbidden = used.filter(|used| match (layer(name), layer(used)) {
-        (Some(upper), Some(lower)) => upper >= lower,
-        _ => true,
-    });
+    let allowed = |used| {
+        plans
+            .iter()
+            .any(|plan| matches!((layer(plan, name), layer(plan, used)), (Some(upper), Some(lower)) if upper < lower))
+    };
+    let forbidden = used.filter(|used| !allowed(used));
     forbidden.map(|used| format!("{name} must not use {used}")).collect()
 }
 
@@ -70,6 +77,8 @@ mod tests {
             ["garboard-runtime must not use garboard-proto"]
         );
         assert_eq!(judge("xtask", ["garboard-proto"].into_iter()), ["xtask must not use garboard-proto"]);
+        assert!(judge("garboard-chaos", ["garboard-e2e"].into_iter()).is_empty());
+        assert_eq!(judge("garboard-e2e", ["garboard-chaos"].into_iter()).len(), 1);
         assert_eq!(judge("garboard-common", [].into_iter()).len(), 1);
     }
 
@@ -77,7 +86,7 @@ mod tests {
     fn the_plan_names_every_package() {
         let metadata = metadata(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
         for name in names(&metadata) {
-            assert!(APART.contains(&name) || LAYERS.iter().any(|layer| layer.contains(&name)), "{name}");
+            assert!(APART.iter().chain(LAYERS).chain(OPERATOR).any(|layer| layer.contains(&name)), "{name}");
         }
     }
 }

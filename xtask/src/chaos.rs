@@ -1,0 +1,98 @@
+//! `cargo xtask chaos`: clusters of real processes under faults, and two judges of their histories.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::step::Tally;
+use crate::step::counted;
+use crate::step::must;
+use crate::test;
+use crate::tools;
+
+/// Runs that once failed, as they were.
+const CASES: &str = "tests/chaos/cases.txt";
+/// Runs on new seeds go on for so long, and at least for this long where time is short.
+const MINUTES: u64 = 20;
+const MINUTES_MIN: u64 = 5;
+
+/// With arguments of its own, one call of the harness; without, the runs that once failed and new ones.
+pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
+    if !args.is_empty() {
+        return Ok(Harness::build(root)?.command(root).args(args).status()?.success());
+    }
+    let tally = cases(root)? + new_seeds(root, Duration::MAX)?;
+    println!("{tally}");
+    Ok(tally.failed == 0)
+}
+
+/// The runs that once failed, as they were.
+pub fn cases(root: &Path) -> anyhow::Result<Tally> {
+    Harness::build(root)?.tally(root, &["--cases", CASES])
+}
+
+/// Runs that nobody has made before, for about as long as is `left`.
+pub fn new_seeds(root: &Path, left: Duration) -> anyhow::Result<Tally> {
+    let minutes = (left.as_secs() / 60).clamp(MINUTES_MIN, MINUTES);
+    Harness::build(root)?.tally(root, &["--minutes", &minutes.to_string()])
+}
+
+/// What a run needs, built.
+struct Harness {
+    server: std::path::PathBuf,
+    volatile: std::path::PathBuf,
+    tools: std::path::PathBuf,
+    debug: std::path::PathBuf,
+}
+
+// === impl Harness ===
+
+impl Harness {
+    fn build(root: &Path) -> anyhow::Result<Self> {
+        for package in ["garboard-check", "garboard-chaos"] {
+            must(test::cargo(root).args(["build", "--quiet", "--locked", "--package", package]))?;
+        }
+        Ok(Self {
+            server: test::build_server(root)?,
+            volatile: test::build_examples(root)?.join("volatile"),
+            tools: tools::build(root)?,
+            debug: test::target_dir(root)?.join("debug"),
+        })
+    }
+
+    fn command(&self, root: &Path) -> Command {
+        let mut command = Command::new(self.debug.join("chaos"));
+        command.current_dir(root).arg("--server").arg(&self.server).arg("--volatile").arg(&self.volatile);
+        command.arg("--tools").arg(&self.tools).arg("--check").arg(self.debug.join("check"));
+        command.arg("--second").arg(self.tools.join("porcupine"));
+        command
+    }
+
+    fn tally(&self, root: &Path, args: &[&str]) -> anyhow::Result<Tally> {
+        counted(self.command(root).args(args), count)
+    }
+}
+
+/// `chaos: seed 7: ok`: each run ends with a line of its own.
+fn count(line: &str, tally: &mut Tally) {
+    if let Some((_, verdict)) = line.strip_prefix("chaos: seed ").and_then(|rest| rest.split_once(": ")) {
+        match verdict.starts_with("ok") {
+            true => tally.passed += 1,
+            false => tally.failed += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_run_counts_once() {
+        let mut tally = Tally::default();
+        for line in ["chaos: seed 7: ok", "kept: /tmp/x", "chaos: seed 8: FAILED, /tmp/x", "chaos: plan"] {
+            count(line, &mut tally);
+        }
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+    }
+}
