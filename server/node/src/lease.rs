@@ -12,6 +12,8 @@ use garboard_runtime::clock;
 use garboard_runtime::clock::Instant;
 use parking_lot::Mutex;
 
+use crate::error::Error;
+
 /// How often the leader looks for expired leases.
 pub(crate) const EXPIRY_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// Leases revoked per scan at most: etcd's 1,000 a second.
@@ -83,21 +85,29 @@ impl LeaseClock {
     }
 
     /// Starts the lease's lifetime anew and returns its TTL in seconds; `None` if it is unknown or has expired.
-    pub(crate) fn renew(&self, id: i64) -> Option<i64> {
+    ///
+    /// # Errors
+    /// The clock is not that of `term`: it may not have been told yet that this member leads.
+    pub(crate) fn renew(&self, term: u64, id: i64) -> Result<Option<i64>, Error> {
         let now = clock::now();
         let mut clock = self.0.lock();
-        let deadline = clock.deadlines.get_mut(&id)?;
-        if deadline.expiring || deadline.at <= now {
-            return None;
-        }
-        deadline.at = after(now, deadline.ttl_s);
-        Some(deadline.ttl_s)
+        clock.must_be_of(term)?;
+        let live = clock.deadlines.get_mut(&id).filter(|deadline| !deadline.expiring && deadline.at > now);
+        Ok(live.map(|deadline| {
+            deadline.at = after(now, deadline.ttl_s);
+            deadline.ttl_s
+        }))
     }
 
     /// What is left of the lease's lifetime; zero when it has expired and is about to be revoked.
-    pub(crate) fn remaining(&self, id: i64) -> Option<Duration> {
+    ///
+    /// # Errors
+    /// As for [`Self::renew`].
+    pub(crate) fn remaining(&self, term: u64, id: i64) -> Result<Option<Duration>, Error> {
         let now = clock::now();
-        self.0.lock().deadlines.get(&id).map(|d| d.at.saturating_duration_since(now))
+        let clock = self.0.lock();
+        clock.must_be_of(term)?;
+        Ok(clock.deadlines.get(&id).map(|d| d.at.saturating_duration_since(now)))
     }
 
     /// Leases whose time is over, `limit` at most, and the term in which that is so; each is returned once unless [`Self::not_revoked`] gives it
@@ -150,6 +160,11 @@ impl LeaseClock {
 }
 
 impl Clock {
+    /// What it says of leases holds in one term.
+    fn must_be_of(&self, term: u64) -> Result<(), Error> {
+        if self.leading == Some(term) { Ok(()) } else { Err(Error::NotLeader) }
+    }
+
     fn set(&mut self, id: i64, ttl_s: i64, at: Instant) {
         self.deadlines.insert(id, Deadline { at, ttl_s, expiring: false });
         self.heap.push(Reverse((at, id)));
@@ -166,12 +181,28 @@ mod tests {
         clock
     }
 
+    fn renew(clock: &LeaseClock, term: u64, id: i64) -> Option<i64> {
+        clock.renew(term, id).expect("the term in which it leads")
+    }
+
     #[test]
     fn a_member_that_does_not_lead_knows_no_deadlines() {
         let clock = LeaseClock::default();
         clock.granted(1, 10);
-        assert_eq!(clock.renew(1), None);
+        assert!(matches!(clock.renew(3, 1), Err(Error::NotLeader)));
         assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
+    }
+
+    /// Leadership is proved before the clock is told of it: nothing it says until then is about the leases of that term.
+    #[test]
+    fn a_clock_that_has_not_been_told_of_a_term_does_not_take_its_leases_for_gone() {
+        let clock = leading(&[(1, 60, 0)]);
+        clock.revoked(1);
+        assert!(matches!(clock.renew(4, 1), Err(Error::NotLeader)));
+        assert!(matches!(clock.remaining(4, 1), Err(Error::NotLeader)));
+        clock.promote(4, || [(1, 60, 0)], Duration::ZERO);
+        assert_eq!(renew(&clock, 4, 1), Some(60));
+        assert!(clock.renew(3, 1).is_err(), "a term that is over");
     }
 
     #[test]
@@ -179,8 +210,8 @@ mod tests {
         let clock = leading(&[(1, 0, 0), (2, 60, 0)]);
         assert_eq!(clock.take_expired(9), (3, vec![1]));
         assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
-        assert_eq!(clock.renew(1), None);
-        assert_eq!(clock.renew(2), Some(60));
+        assert_eq!(renew(&clock, 3, 1), None);
+        assert_eq!(renew(&clock, 3, 2), Some(60));
         clock.not_revoked(2, 1);
         assert_eq!(clock.take_expired(9).1, Vec::<i64>::new(), "another term's");
         clock.not_revoked(3, 1);
@@ -193,15 +224,15 @@ mod tests {
         // The heap still holds a deadline that has passed, as after a renewal.
         clock.0.lock().heap.push(Reverse((clock::now(), 1)));
         assert_eq!(clock.take_expired(9).1, Vec::<i64>::new());
-        assert!(clock.remaining(1).unwrap() > Duration::from_secs(3590));
+        assert!(clock.remaining(3, 1).expect("its term").unwrap() > Duration::from_secs(3590));
     }
 
     #[test]
     fn a_new_leader_starts_from_the_checkpointed_remainder() {
         let clock = leading(&[(1, 1000, 50), (2, 1000, 0)]);
-        assert!(clock.remaining(1).unwrap() <= Duration::from_secs(50));
-        assert!(clock.remaining(2).unwrap() > Duration::from_secs(990));
-        assert_eq!(clock.renew(1), Some(1000), "a renewal restores the whole TTL");
+        assert!(clock.remaining(3, 1).expect("its term").unwrap() <= Duration::from_secs(50));
+        assert!(clock.remaining(3, 2).expect("its term").unwrap() > Duration::from_secs(990));
+        assert_eq!(renew(&clock, 3, 1), Some(1000), "a renewal restores the whole TTL");
     }
 
     #[test]

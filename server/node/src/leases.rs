@@ -74,12 +74,9 @@ impl Node {
     /// Renews as the leader.
     pub(crate) async fn lease_renew_here(&self, id: i64) -> Result<i64, Error> {
         // Whoever was paused may have been succeeded meanwhile: the renewal would be one that nobody knows of.
-        if !self.roster().is_alone() {
-            self.0.reads.wait_here().await?;
-        } else if !self.is_leader() {
-            return Err(Error::NotLeader);
-        }
-        let ttl_s = self.0.leases.renew(id).ok_or(Error::LeaseNotFound)?;
+        let term =
+            if self.roster().is_alone() { self.consensus().view().term } else { self.0.reads.wait_here().await? };
+        let ttl_s = self.0.leases.renew(term, id)?.ok_or(Error::LeaseNotFound)?;
         self.0.metrics.lease_renewed.inc();
         if self.0.store.lease(id).is_some_and(|lease| lease.remaining_ttl_s > 0) {
             // A remainder written down before the renewal would shorten the lease under the next leader.
@@ -111,8 +108,8 @@ impl Node {
         id: i64,
         keys: bool,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        self.0.reads.wait_here().await?;
-        let remaining = self.0.leases.remaining(id).filter(|left| !left.is_zero());
+        let term = self.0.reads.wait_here().await?;
+        let remaining = self.0.leases.remaining(term, id)?.filter(|left| !left.is_zero());
         let (Some(lease), Some(remaining)) = (self.0.store.lease(id), remaining) else {
             return Ok(pb::LeaseTimeToLiveResponse { header: None, id, ttl: -1, granted_ttl: 0, keys: Vec::new() });
         };

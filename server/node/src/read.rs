@@ -29,7 +29,7 @@ const QUEUE_READS: usize = 16_384;
 /// Pause before a round that found no proven leader is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-type Reply = oneshot::Sender<Result<(), Error>>;
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// Where the proof comes from.
 #[derive(Clone)]
@@ -43,9 +43,9 @@ pub(crate) struct Ground {
 /// The way in for linearizable reads.
 #[derive(Clone)]
 pub(crate) struct ReadIndex {
-    queue: mpsc::Sender<Reply>,
+    queue: mpsc::Sender<Reply<()>>,
     /// For those who want this member's own proof, or none.
-    queue_here: mpsc::Sender<Reply>,
+    queue_here: mpsc::Sender<Reply<u64>>,
     timeout: Duration,
 }
 
@@ -64,12 +64,12 @@ impl ReadIndex {
         self.wait_in(&self.queue).await
     }
 
-    /// The same, if this member leads; it does not ask another.
-    pub(crate) async fn wait_here(&self) -> Result<(), Error> {
+    /// The same, if this member leads, with the term in which it does; it does not ask another.
+    pub(crate) async fn wait_here(&self) -> Result<u64, Error> {
         self.wait_in(&self.queue_here).await
     }
 
-    async fn wait_in(&self, queue: &mpsc::Sender<Reply>) -> Result<(), Error> {
+    async fn wait_in<T>(&self, queue: &mpsc::Sender<Reply<T>>) -> Result<T, Error> {
         let (reply, result) = oneshot::channel();
         let round = async {
             queue.send(reply).await.map_err(|_| Error::Stopped)?;
@@ -79,7 +79,7 @@ impl ReadIndex {
     }
 }
 
-async fn run(ground: Ground, metrics: Arc<Metrics>, mut incoming: mpsc::Receiver<Reply>, timeout: Duration) {
+async fn run(ground: Ground, metrics: Arc<Metrics>, mut incoming: mpsc::Receiver<Reply<()>>, timeout: Duration) {
     let mut waiting = Vec::new();
     while incoming.recv_many(&mut waiting, QUEUE_READS).await > 0 {
         let result = round(&ground, timeout).await;
@@ -90,7 +90,7 @@ async fn run(ground: Ground, metrics: Arc<Metrics>, mut incoming: mpsc::Receiver
     }
 }
 
-async fn run_here(consensus: Consensus, mut incoming: mpsc::Receiver<Reply>) {
+async fn run_here(consensus: Consensus, mut incoming: mpsc::Receiver<Reply<u64>>) {
     let mut waiting = Vec::new();
     while incoming.recv_many(&mut waiting, QUEUE_READS).await > 0 {
         let result = consensus.read_index().await.map_err(Error::from);
@@ -98,7 +98,7 @@ async fn run_here(consensus: Consensus, mut incoming: mpsc::Receiver<Reply>) {
     }
 }
 
-fn answer(waiting: &mut Vec<Reply>, result: &Result<(), Error>) {
+fn answer<T: Clone>(waiting: &mut Vec<Reply<T>>, result: &Result<T, Error>) {
     for reply in waiting.drain(..) {
         // A client that has gone away does not want its reply.
         let _ = reply.send(result.clone());
@@ -111,7 +111,7 @@ async fn round(ground: &Ground, timeout: Duration) -> Result<(), Error> {
     loop {
         let view = ground.consensus.view();
         let result = if view.leader == 0 || view.is_leader {
-            ground.consensus.read_index().await
+            ground.consensus.read_index().await.map(drop)
         } else {
             let asked = clock::timeout_at(deadline, ask(ground, view.leader)).await;
             asked.unwrap_or(Err(ConsensusError::NoLeader))
@@ -142,7 +142,7 @@ impl Node {
     pub(crate) async fn read_index_for(&self) -> Indexed {
         match self.0.reads.wait_here().await {
             // What is applied here by now is at or behind the index that was proved.
-            Ok(()) => Indexed::Index(self.store().applied().index),
+            Ok(_) => Indexed::Index(self.store().applied().index),
             Err(_) => {
                 let leader = self.consensus().view().leader;
                 let reason = if leader == 0 { Reason::NoLeader } else { Reason::NotLeader };

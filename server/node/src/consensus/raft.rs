@@ -233,15 +233,17 @@ impl Consensus {
     }
 
     /// One ReadIndex round (Raft thesis, 6.4): returns once this member has applied all that was committed when the call began. Under a lease
-    /// nobody is asked.
-    pub(crate) async fn read_index(&self) -> Result<(), ConsensusError> {
+    /// nobody is asked. The term in which this member was the leader after the call began.
+    pub(crate) async fn read_index(&self) -> Result<u64, ConsensusError> {
         if let Some(lease) = &self.lease
             && lease.holds(&self.proved_view())
             && self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.is_ok()
-            // Once more: the index was taken in between, and may be that of a leader that was no longer one.
-            && lease.holds(&self.proved_view())
         {
-            return Ok(());
+            // Once more: the index was taken in between, and may be that of a leader that was no longer one.
+            let view = self.proved_view();
+            if lease.holds(&view) {
+                return Ok(view.term);
+            }
         }
         let begun = clock::now();
         let index = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.map_err(|e| match e {
@@ -250,9 +252,10 @@ impl Consensus {
             RaftError::Fatal(f) => ConsensusError::Stopped(f.to_string()),
         })?;
         // The index is of the term that is to be proved.
-        let configs = self.configs();
-        let proved = self.proof.wait(index.committed_leader_id().term, &configs, begun);
-        clock::timeout(self.proof_timeout, proved).await.map_err(|_| ConsensusError::LeaseExpired)
+        let (term, configs) = (index.committed_leader_id().term, self.configs());
+        let proved = self.proof.wait(term, &configs, begun);
+        clock::timeout(self.proof_timeout, proved).await.map_err(|_| ConsensusError::LeaseExpired)?;
+        Ok(term)
     }
 
     /// The view, with the age of what a quorum has surely obeyed.
