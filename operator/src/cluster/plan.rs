@@ -233,8 +233,10 @@ fn pods(world: &World, known: Option<&Known>) -> Option<Step> {
         if member.id.is_none() || gone || is_lost_for_good(world, member).is_some() {
             continue;
         }
+        // Without a volume its data would go with it: whoever can be spared is replaced as a whole.
         if let Some(pod) = &member.pod
             && pod.founds
+            && world.wanted.volumes
             && !pod.deleting
             && world.uncertified(member).is_none()
         {
@@ -336,6 +338,9 @@ fn is_lost_for_good(world: &World, member: &Member) -> Option<&'static str> {
         return Some("its Pod is gone, and its data with it");
     }
     let pod = member.pod.as_ref()?;
+    if pod.finished && !world.wanted.volumes {
+        return Some("its Pod has ended, and its data with it");
+    }
     match pod.exit {
         Some(Exit::Wiped) => return Some("its data directory was wiped"),
         Some(Exit::Removed) => return Some("it was removed from the cluster"),
@@ -415,12 +420,17 @@ fn victim(world: &World, known: &Known) -> Option<(String, u64)> {
     possible.first().map(|(name, entry)| ((*name).clone(), entry.id))
 }
 
-/// Restarts one member that is not as it is wanted: first who is not well, last the leader.
+/// Restarts one member that is not as it is wanted: first who is not well, last the leader. Without volumes it is replaced: a restart
+/// would take its data away.
 fn roll(world: &World, known: &Known) -> Option<Step> {
+    // Of three and more, none has to keep the permission to found the cluster.
+    let founds = !world.wanted.volumes && known.voters().count() > 2;
     let mut outdated: Vec<_> = world
         .members
         .iter()
-        .filter(|(_, member)| member.pod.as_ref().is_some_and(|pod| pod.outdated && !pod.deleting))
+        .filter(|(_, member)| {
+            member.pod.as_ref().is_some_and(|pod| (pod.outdated || (founds && pod.founds)) && !pod.deleting)
+        })
         .filter_map(|(name, member)| Some((name, known.of(member)?)))
         .collect();
     outdated.sort_by_key(|(name, entry)| (entry.healthy, entry.id == known.leader, (*name).clone()));
@@ -433,7 +443,16 @@ fn roll(world: &World, known: &Known) -> Option<Step> {
     {
         return Some(Step::Wait(format!("{name} is to be restarted: {why}")));
     }
-    Some(begin(world, OperationType::RestartMember, name, Some(entry.id), "it is not as the spec asks for"))
+    let why = "it is not as the spec asks for";
+    if world.wanted.volumes {
+        return Some(begin(world, OperationType::RestartMember, name, Some(entry.id), why));
+    }
+    if !can_lose(known, entry.id) {
+        return Some(Step::Wait(format!(
+            "{name} is to be replaced: its data goes with its Pod, and the others are no quorum"
+        )));
+    }
+    Some(begin(world, OperationType::RemoveMember, name, Some(entry.id), why))
 }
 
 /// Why no healthy member may be restarted now.

@@ -97,7 +97,7 @@ impl Plan {
         let mut random = Random::new(seed);
         let layout = layout(members, &[kind], &mut random);
         let lasts = Duration::from_secs(3).clamp(kind.shortest, kind.longest);
-        let step = Step { kind, at: Duration::from_millis(500), lasts, seed: random.next() };
+        let step = Step { kind, at: Duration::from_millis(500), lasts, seed: random.draw() };
         let length = step.at + lasts;
         let volatile = kind.need == Need::Volatile;
         Self { seed, kinds: vec![kind], layout, length, volatile, lanes: [(kind.lane, vec![step])].into() }
@@ -188,7 +188,7 @@ fn steps(kinds: &[&'static Kind], length: Duration, random: &mut Random) -> Vec<
     for turn in 0.. {
         let kind = if turn < kinds.len() { kinds[turn] } else { random.pick(kinds) };
         let lasts = random.log_scaled(kind.shortest, kind.longest);
-        let (seed, pause) = (random.next(), random.log_scaled(Duration::from_millis(300), Duration::from_secs(5)));
+        let (seed, pause) = (random.draw(), random.log_scaled(Duration::from_millis(300), Duration::from_secs(5)));
         let left = length.saturating_sub(at);
         if left < Duration::from_millis(500) {
             return steps;

@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,8 +23,8 @@ impl Random {
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         assert!(low <= high, "{low} is more than {high}");
         match (high - low).checked_add(1) {
-            Some(width) => low + self.next() % width,
-            None => self.next(),
+            Some(width) => low + self.draw() % width,
+            None => self.draw(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Random {
     /// As likely between 1 and 10 as between 10 and 100: short ones are frequent and long ones occur.
     pub fn log_scaled(&mut self, low: Duration, high: Duration) -> Duration {
         let (low, high) = (low.as_secs_f64().ln(), high.as_secs_f64().ln());
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = (self.draw() >> 11) as f64 / (1_u64 << 53) as f64;
         Duration::from_millis(((low + (high - low) * unit).exp() * 1000.0).round() as u64)
     }
 
@@ -72,7 +72,7 @@ mod tests {
         }
         assert!(draw(7).iter().all(|n| (3..=9).contains(n)));
         // The first number of the published generator with seed 0.
-        assert_eq!(Random::new(0).next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(Random::new(0).draw(), 0xe220_a839_7b1d_cdaf);
     }
 
     #[test]

@@ -219,5 +219,20 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_matrix,
         ),
+        scenario(
+            "operator-storage",
+            "an EtcdCluster on volumes that grow, on volumes that do not, and on none",
+            Nodes,
+            true,
+            operator::operator_storage,
+        ),
+        scenario(
+            "operator-dual-stack",
+            "an EtcdCluster whose Pods have IPv4 and IPv6",
+            Nodes,
+            true,
+            operator::operator_dual_stack,
+        ),
+        scenario("operator-ipv6", "an EtcdCluster whose Pods have IPv6 alone", Nodes, true, operator::operator_ipv6),
     ]
 }

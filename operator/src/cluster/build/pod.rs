@@ -57,10 +57,13 @@ pub fn pod(valid: &Valid, member: &str, start: &Start) -> Result<Pod, serde_json
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(names::SPEC_HASH.to_owned(), spec_hash(valid, member)?);
     let labels = pod.metadata.labels.get_or_insert_default();
-    match start {
-        Start::Found => annotations.insert(names::FOUNDS.to_owned(), "true".to_owned()),
-        Start::Join(_) => labels.insert(names::SERVES.to_owned(), "true".to_owned()),
-    };
+    if *start == Start::Found {
+        annotations.insert(names::FOUNDS.to_owned(), "true".to_owned());
+    }
+    // Who founds on a volume is replaced before anybody is served; without one it stays.
+    if *start != Start::Found || valid.spec.storage.kind == StorageType::EmptyDir {
+        labels.insert(names::SERVES.to_owned(), "true".to_owned());
+    }
     Ok(pod)
 }
 

@@ -139,15 +139,24 @@ impl Model {
     /// What is true now: who is well, and what the members say.
     fn settle(&mut self) {
         self.world.now = self.world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
-        let (now, expandable) = (self.world.now, self.expandable);
+        let (now, expandable, volumes) = (self.world.now, self.expandable, self.world.wanted.volumes);
         let names: Vec<String> = self.world.members.keys().cloned().collect();
         for name in names {
             let id = self.id_of(&name);
-            let whole = id.is_some_and(|id| self.whole.get(&id) == Some(&true));
             let member = self.member(&name);
-            if member.pod.as_ref().is_some_and(|pod| pod.deleting) {
+            let gone = member.pod.as_ref().is_some_and(|pod| pod.deleting);
+            let ended = member.pod.as_ref().is_some_and(|pod| pod.finished);
+            if gone {
                 member.pod = None;
             }
+            if (gone || ended)
+                && !volumes
+                && let Some(id) = id
+            {
+                self.whole.insert(id, false);
+            }
+            let whole = id.is_some_and(|id| self.whole.get(&id) == Some(&true));
+            let member = self.member(&name);
             if member.pod.is_none() && member.volume.as_ref().is_some_and(|volume| volume.deleting) {
                 member.volume = None;
             }
@@ -198,7 +207,7 @@ impl Model {
     fn is_stuck(&self, entry: &Entry) -> bool {
         let member = self.world.members.values().find(|member| entry.peer_urls.contains(&member.peer_url));
         member.is_none_or(|member| {
-            member.volume.as_ref().is_none_or(|volume| volume.deleting)
+            (self.world.wanted.volumes && member.volume.as_ref().is_none_or(|volume| volume.deleting))
                 || member.pod.as_ref().is_some_and(|pod| pod.node_lost_since.is_some())
         })
     }
@@ -301,6 +310,7 @@ impl Model {
             Step::DeletePod { name, .. } => {
                 let member = &self.world.members[name];
                 let entry = known.of(member).filter(|entry| entry.healthy && !entry.learner);
+                assert!(entry.is_none() || self.world.wanted.volumes, "{step:?}: its data goes with it");
                 let founds = member.pod.as_ref().is_some_and(|pod| pod.founds);
                 if entry.is_some() {
                     assert_eq!(self.world.uncertified(member), None, "{step:?}: it would not start again");
@@ -352,6 +362,9 @@ impl Model {
             }
             Step::CreatePod { name, start } => {
                 let founds = start == Start::Found;
+                if founds && self.founded && !self.world.wanted.volumes {
+                    self.whole.insert(1, true);
+                }
                 if founds && !self.founded {
                     self.founded = true;
                     let url = Self::url(&name);
@@ -394,6 +407,17 @@ impl Model {
         step
     }
 
+    /// Without volumes, one or two members cannot spare the one that founded the cluster.
+    fn must_not_found(&self) -> bool {
+        self.world.wanted.volumes || self.world.wanted.size > 2
+    }
+
+    /// A single member without a volume cannot be restarted.
+    fn is_held_back(&self) -> bool {
+        let outdated = |member: &Member| member.pod.as_ref().is_some_and(|pod| pod.outdated);
+        !self.world.wanted.volumes && self.world.wanted.size == 1 && self.world.members.values().any(outdated)
+    }
+
     fn is_as_wanted(&self) -> bool {
         self.entries.len() == self.world.wanted.size
             && self.entries.iter().all(|entry| entry.healthy && !entry.learner)
@@ -404,11 +428,9 @@ impl Model {
                 .values()
                 .filter_map(|member| member.volume.as_ref())
                 .all(|volume| !self.expandable || volume.capacity == Some(self.world.wanted.volume_size))
-            && self
-                .world
-                .members
-                .values()
-                .all(|member| member.pod.as_ref().is_some_and(|pod| !pod.outdated && !pod.founds))
+            && self.world.members.values().all(|member| {
+                member.pod.as_ref().is_some_and(|pod| !(pod.outdated || pod.founds && self.must_not_found()))
+            })
     }
 }
 
@@ -418,9 +440,11 @@ proptest! {
     #[test]
     fn whatever_happens_the_quorum_stays_and_the_end_is_as_wanted(
         size in 1..=5usize,
+        volumes in prop::bool::weighted(0.75),
         events in prop::collection::vec(event(), 0..200),
     ) {
         let mut model = Model::new(size);
+        model.world.wanted.volumes = volumes;
         for event in events {
             model.happen(event);
             model.turn();
@@ -435,7 +459,7 @@ proptest! {
         }
         // Who has lost the data of a majority waits for a decision.
         prop_assert!(
-            model.broken || matches!(last, Step::Refuse(_)),
+            model.broken || model.is_held_back() || matches!(last, Step::Refuse(_)),
             "{last:?}\n{:#?}\n{:#?}", model.world, model.entries
         );
     }
@@ -592,6 +616,25 @@ fn a_roll_ends_with_the_leader() {
     }
     assert_eq!(restarted.len(), 3, "{restarted:?}");
     assert!(model.is_as_wanted());
+}
+
+#[test]
+fn without_volumes_nobody_is_restarted_and_who_can_be_spared_is_replaced() {
+    for size in [1, 3] {
+        let mut model = Model::new(size);
+        model.world.wanted.volumes = false;
+        let turns = |model: &mut Model| (0..STEPS_MAX).map(|_| model.turn()).last();
+        assert_eq!(turns(&mut model), Some(Step::Steady), "{:#?}", model.world);
+        assert!(model.is_as_wanted(), "{:#?}", model.world);
+        let names: Vec<String> = model.world.members.keys().cloned().collect();
+        model.happen(Event::Outdate);
+        let last = turns(&mut model);
+        let kept = model.world.members.keys().filter(|name| names.contains(name)).count();
+        match size {
+            1 => assert!(matches!(last, Some(Step::Wait(_))) && kept == 1, "{last:?}"),
+            _ => assert!(model.is_as_wanted() && kept == 0, "{last:?} {:#?}", model.world),
+        }
+    }
 }
 
 #[test]

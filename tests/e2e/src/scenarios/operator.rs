@@ -1,16 +1,21 @@
 //! The product as its users meet it, on a Kubernetes with nodes: helm install, kubectl apply, and what happens to a cluster afterwards.
 
 mod control_plane;
+mod families;
 mod life;
 mod matrix;
 mod nodes;
 mod outside;
+mod storage;
 mod store;
 mod traffic;
 
+pub use families::operator_dual_stack;
+pub use families::operator_ipv6;
 pub use life::operator_life;
 pub use matrix::operator_matrix;
 pub use nodes::operator_nodes;
+pub use storage::operator_storage;
 pub use store::CHART;
 pub use store::LIMIT;
 pub use store::NAMESPACE;
