@@ -311,6 +311,10 @@ fn strays(world: &World, known: &Known, cluster_id: u64) -> Option<Step> {
                     "nobody here is this member",
                 ));
             }
+            // Nothing is left of who has lost its Pod without a volume, once its EtcdMember is deleted too.
+            None if !world.wanted.volumes && !entry.healthy && can_lose(known, entry.id) => {
+                return Some(begin(world, OperationType::RemoveMember, "", Some(entry.id), "nothing is left of it"));
+            }
             None => {
                 return Some(Step::Wait(format!(
                     "the store has a member {} ({:x}) that is not the operator's: remove it",
