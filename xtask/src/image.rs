@@ -208,11 +208,7 @@ fn zigbuild(root: &Path) -> anyhow::Result<PathBuf> {
     let bin = own.join("bin");
     if !bin.join("cargo-zigbuild").exists() {
         println!("cargo-zigbuild {CARGO_ZIGBUILD} is missing: installing it into {}", own.display());
-        let mut install = test::cargo(root);
-        install.args(["install", "--quiet", "--locked", "cargo-zigbuild", "--version", CARGO_ZIGBUILD, "--root"]);
-        must(install.arg(&own).env("CARGO_TARGET_DIR", own.join("target")))?;
-        // The build tree is not needed again.
-        let _ = std::fs::remove_dir_all(own.join("target"));
+        test::cargo_install(root, &["cargo-zigbuild", "--version", CARGO_ZIGBUILD], &own)?;
     }
     Ok(bin)
 }

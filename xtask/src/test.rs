@@ -194,6 +194,18 @@ pub fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Installs a program of crates.io into a folder.
+pub fn cargo_install(root: &Path, package: &[&str], folder: &Path) -> anyhow::Result<()> {
+    let built = folder.join("target");
+    // What it does takes seconds: what takes long is to build it.
+    let mut install = cargo(root);
+    install.args(["install", "--quiet", "--locked", "--debug"]).args(package).arg("--root").arg(folder);
+    must(install.env("CARGO_TARGET_DIR", &built).env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+    // The build tree is not needed again.
+    let _ = std::fs::remove_dir_all(built);
+    Ok(())
+}
+
 /// The server as it is released.
 pub fn build_server(root: &Path) -> anyhow::Result<PathBuf> {
     must(cargo(root).args(["build", "--release", "--locked", "--package", "garboard"]))?;
@@ -243,15 +255,7 @@ fn deny(root: &Path) -> anyhow::Result<Tally> {
     };
     if program.is_absolute() && !program.exists() {
         println!("cargo-deny is missing: installing it into {}", own.display());
-        let mut install = cargo(root);
-        must(
-            install
-                .args(["install", "--quiet", "--locked", "cargo-deny", "--root"])
-                .arg(&own)
-                .env("CARGO_TARGET_DIR", own.join("target")),
-        )?;
-        // The build tree is not needed again.
-        let _ = std::fs::remove_dir_all(own.join("target"));
+        cargo_install(root, &["cargo-deny"], &own)?;
     }
     println!("advisories are not checked here: their database is a git repository, no package registry serves it");
     gate(Command::new(program).current_dir(root).args(["--log-level", "error", "check", "bans", "licenses", "sources"]))

@@ -1,7 +1,11 @@
 //! The arguments, and the scenarios that they choose.
 
+use std::collections::VecDeque;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,7 +16,7 @@ use crate::scenario::Scenario;
 use crate::scenario::Tier;
 use crate::scenarios;
 
-const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--kubernetes DIR] [--images DIR] [--operator PATH] [--control] [--full] [--only NAME[,NAME]] [--tier cluster|k8s|lab] [--seed N] [--kill-seconds N] [--list]
+const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--kubernetes DIR] [--images DIR] [--operator PATH] [--control] [--full] [--only NAME[,NAME]] [--tier cluster|k8s|lab] [--jobs N] [--seed N] [--kill-seconds N] [--list]
 
   --server        the program under test, called with etcd's flags
   --examples      folder with the programs of server/examples and server/storage/examples
@@ -23,6 +27,7 @@ const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--ku
   --control       the program is a real etcd: leave out what only ours promises
   --only          run the scenarios whose name contains one of these
   --tier          run the scenarios of one tier
+  --jobs          so many scenarios beside each other (default 1)
   --seed          repeat the random choices of a run
   --full          take everything of what a run takes a part of
   --kill-seconds  how long to kill and restart (default 240)
@@ -39,6 +44,7 @@ struct Options {
     full: bool,
     only: Vec<String>,
     tier: Option<Tier>,
+    jobs: usize,
     seed: u64,
     kill_seconds: u64,
     list: bool,
@@ -69,6 +75,7 @@ fn options() -> anyhow::Result<Options> {
         full: false,
         only: Vec::new(),
         tier: None,
+        jobs: 1,
         seed,
         kill_seconds: 240,
         list: false,
@@ -87,6 +94,7 @@ fn options() -> anyhow::Result<Options> {
             "--control" => options.control = true,
             "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
             "--tier" => options.tier = Some(value()?.parse()?),
+            "--jobs" => options.jobs = value()?.parse::<usize>()?.max(1),
             "--seed" => options.seed = value()?.parse()?,
             "--kill-seconds" => options.kill_seconds = value()?.parse()?,
             "--list" => options.list = true,
@@ -117,44 +125,62 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     }
     let root = std::env::temp_dir().join(format!("garboard-e2e-{}", std::process::id()));
     println!("e2e: {} scenarios on {}, seed {}", chosen.len(), options.server.display(), options.seed);
-    let (mut passed, mut failed) = (0, 0);
-    for scenario in chosen {
-        let lab = Lab {
-            dir: root.join(scenario.name),
-            server: options.server.clone(),
-            examples: options.examples.clone(),
-            tools: options.tools.clone(),
-            kubernetes: options.kubernetes.clone(),
-            images: options.images.clone(),
-            operator: options.operator.clone(),
-            control: options.control,
-            full: options.full,
-            seed: options.seed,
-            kill_seconds: options.kill_seconds,
-        };
-        std::fs::create_dir_all(&lab.dir).with_context(|| format!("create {}", lab.dir.display()))?;
-        let start = Instant::now();
-        let result = (scenario.run)(&lab);
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(checks) => {
-                passed += checks;
-                println!("{:<28} ok, {checks} checks ({seconds:.1} s)", scenario.name);
-                lab.discard();
-            }
-            Err(error) => {
-                failed += 1;
-                println!(
-                    "{:<28} FAILED ({seconds:.1} s)\n    {}",
-                    scenario.name,
-                    format!("{error:#}").replace('\n', "\n    ")
-                );
-                println!("    kept: {}", lab.dir.display());
+    let queue = Mutex::new(VecDeque::from(chosen));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let worker = || {
+        let (mut passed, mut failed) = (0, 0);
+        while let Some(scenario) = next() {
+            match one(options, &root, &scenario)? {
+                Some(checks) => passed += checks,
+                None => failed += 1,
             }
         }
-    }
+        anyhow::Ok((passed, failed))
+    };
+    let (mut passed, mut failed) = (0, 0);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            let done = worker.join().map_err(|_| anyhow::anyhow!("a scenario has panicked"))??;
+            (passed, failed) = (passed + done.0, failed + done.1);
+        }
+        anyhow::Ok(())
+    })?;
     // Only the folders of failures are left; the root goes when there are none.
     let _ = std::fs::remove_dir(&root);
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// How many checks of a scenario held; `None`: it failed.
+fn one(options: &Options, root: &Path, scenario: &Scenario) -> anyhow::Result<Option<u32>> {
+    let lab = Lab {
+        dir: root.join(scenario.name),
+        server: options.server.clone(),
+        examples: options.examples.clone(),
+        tools: options.tools.clone(),
+        kubernetes: options.kubernetes.clone(),
+        images: options.images.clone(),
+        operator: options.operator.clone(),
+        control: options.control,
+        full: options.full,
+        seed: options.seed,
+        kill_seconds: options.kill_seconds,
+    };
+    std::fs::create_dir_all(&lab.dir).with_context(|| format!("create {}", lab.dir.display()))?;
+    let start = Instant::now();
+    let result = (scenario.run)(&lab);
+    let seconds = start.elapsed().as_secs_f64();
+    match result {
+        Ok(checks) => {
+            println!("{:<28} ok, {checks} checks ({seconds:.1} s)", scenario.name);
+            lab.discard();
+            Ok(Some(checks))
+        }
+        Err(error) => {
+            let why = format!("{error:#}").replace('\n', "\n    ");
+            println!("{:<28} FAILED ({seconds:.1} s)\n    {why}\n    kept: {}", scenario.name, lab.dir.display());
+            Ok(None)
+        }
+    }
 }
