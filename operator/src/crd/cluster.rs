@@ -140,7 +140,7 @@ pub struct Storage {
     #[serde(rename = "type")]
     pub kind: StorageType,
     /// Of each member's volume. It may grow where the storage class allows it, and never shrinks.
-    #[schemars(extend("x-kubernetes-validations" = rules(&[("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0", "storage.size cannot shrink"), ("quantity(string(self)).compareTo(quantity('64Mi')) >= 0", "storage.size must be 64Mi at least")])))]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0", "storage.size cannot shrink"), ("quantity(string(self)).compareTo(quantity('512Mi')) >= 0", "storage.size must be 512Mi at least: a member keeps 192Mi free")])))]
     pub size: Quantity,
     /// Absent: the cluster's default class.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -68,7 +68,7 @@ fn without_volumes(store: &mut Store<'_>, steps: &mut Steps) -> anyhow::Result<(
 }
 
 fn grow(store: &mut Store<'_>, seed: u64, steps: &mut Steps) -> anyhow::Result<()> {
-    let wide = EXAMPLE.replace("size: 1Gi", "size: 320Mi\n    storageClassName: expandable");
+    let wide = EXAMPLE.replace("size: 1Gi", "size: 1Gi\n    storageClassName: expandable");
     store.apply(&wide)?;
     *store = Store::new(store.cluster, store.name);
     store.wait(3)?;
@@ -78,10 +78,10 @@ fn grow(store: &mut Store<'_>, seed: u64, steps: &mut Steps) -> anyhow::Result<(
     let (volumes, pods) = (store.uids("persistentvolumeclaims")?, store.uids("pods")?);
     steps.held("three members on volumes that may grow, and clients");
 
-    store.patch(r#"{"spec":{"storage":{"size":"640Mi"}}}"#)?;
+    store.patch(r#"{"spec":{"storage":{"size":"2Gi"}}}"#)?;
     until("larger volumes", LIMIT, || {
         let claims = store.list("persistentvolumeclaims")?;
-        let large = |claim: &serde_json::Value| claim["status"]["capacity"]["storage"] == "640Mi";
+        let large = |claim: &serde_json::Value| claim["status"]["capacity"]["storage"] == "2Gi";
         Ok(claims.iter().all(large).then_some(()))
     })?;
     store.wait(3)?;
@@ -99,7 +99,7 @@ fn grow(store: &mut Store<'_>, seed: u64, steps: &mut Steps) -> anyhow::Result<(
         "etcdcluster",
         store.name,
         "--type=merge",
-        r#"--patch={"spec":{"storage":{"size":"320Mi"}}}"#,
+        r#"--patch={"spec":{"storage":{"size":"1Gi"}}}"#,
     ])?;
     ensure!(smaller.stderr.contains("cannot shrink"), "a volume that shrinks: {}", smaller.stderr);
     steps.held("a smaller volume is refused");
