@@ -46,11 +46,12 @@ fn run(lab: &Lab, families: Families, expected: &[&str]) -> anyhow::Result<u32> 
     let addresses = service["spec"]["clusterIPs"].as_array().cloned().unwrap_or_default();
     for address in addresses.iter().filter_map(|address| address.as_str()) {
         let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        let endpoint = format!("--endpoints=https://{host}:2379");
+        store.start_client_of(&format!("https://{host}:2379"))?;
         // The certificate names the Service, not its addresses.
-        let served = store.etcdctl_ok(&["--insecure-skip-tls-verify", &endpoint, "get", "key", "--prefix"])?;
+        let served = store.etcdctl_ok(&["--insecure-skip-tls-verify", "get", "key", "--prefix"])?;
         ensure!(served.contains("value"), "{address}: {served:?}");
     }
+    store.start_client()?;
     steps.held(&format!("the Service serves by {} addresses: {}", addresses.len(), expected.join(", ")));
 
     store.scale(1)?;
