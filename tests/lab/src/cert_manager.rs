@@ -41,7 +41,8 @@ pub fn install(lab: &Lab) -> anyhow::Result<()> {
     let mut helm = lab.command("helm", &["install", NAME]);
     helm.arg(chart).args(["--create-namespace", "--wait", "--timeout=240s"]).arg(format!("--namespace={NAME}"));
     for image in IMAGES {
-        helm.arg(format!("--set={image}.repository=localhost/{NAME},{image}.tag=1,{image}.pullPolicy=Never"));
+        // A tag that looks like a number is none.
+        helm.arg(format!("--set-string={image}.repository=localhost/{NAME},{image}.tag=1,{image}.pullPolicy=Never"));
     }
     for value in VALUES {
         helm.arg(format!("--set={value}"));
