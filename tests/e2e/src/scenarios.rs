@@ -219,5 +219,12 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_matrix,
         ),
+        scenario(
+            "operator-cert-manager",
+            "certificates by a real cert-manager: founded with them, renewed under clients, an issuer that comes late",
+            Nodes,
+            true,
+            operator::operator_cert_manager,
+        ),
     ]
 }

@@ -1,5 +1,6 @@
 //! The product as its users meet it, on a Kubernetes with nodes: helm install, kubectl apply, and what happens to a cluster afterwards.
 
+mod cert_manager;
 mod control_plane;
 mod life;
 mod matrix;
@@ -8,6 +9,7 @@ mod outside;
 mod store;
 mod traffic;
 
+pub use cert_manager::operator_cert_manager;
 pub use life::operator_life;
 pub use matrix::operator_matrix;
 pub use nodes::operator_nodes;
