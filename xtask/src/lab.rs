@@ -21,7 +21,11 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
             true => tools::build_etcd(root)?,
             false => test::build_server(root)?,
         };
-        lab.arg("--server").arg(server).arg("--programs").arg(tools::build_for_lab(root)?);
+        let programs = tools::build_for_lab(root)?;
+        if args.windows(2).any(|pair| pair == ["--with", "cert-manager"]) {
+            tools::build_cert_manager(root, &programs)?;
+        }
+        lab.arg("--server").arg(server).arg("--programs").arg(programs);
     }
     Ok(lab.args(args).status().context("start lab")?.success())
 }
@@ -30,6 +34,13 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
 pub fn parts(root: &Path) -> anyhow::Result<PathBuf> {
     build(root)?;
     tools::build_for_lab(root)
+}
+
+/// The same, with cert-manager.
+pub fn parts_with_cert_manager(root: &Path) -> anyhow::Result<PathBuf> {
+    let programs = parts(root)?;
+    tools::build_cert_manager(root, &programs)?;
+    Ok(programs)
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {

@@ -119,7 +119,7 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     }
     if tier.includes(Tier::Lab) {
         report.step("the lab's tools", || {
-            kubernetes = Some(lab::parts(root)?);
+            kubernetes = Some(lab::parts_with_cert_manager(root)?);
             Ok(Tally::one(true))
         });
         report.step("images", || {
@@ -172,7 +172,11 @@ pub fn scenarios(root: &Path, control: bool, args: &[&str]) -> anyhow::Result<bo
     }
     let asks_for = chosen(root, args)?;
     if asks_for("lab-") || asks_for("operator-") {
-        command.arg("--kubernetes").arg(lab::parts(root)?).arg("--images").arg(image::all(root)?);
+        let parts = match asks_for("operator-cert-manager") {
+            true => lab::parts_with_cert_manager(root)?,
+            false => lab::parts(root)?,
+        };
+        command.arg("--kubernetes").arg(parts).arg("--images").arg(image::all(root)?);
         command.arg("--operator").arg(build_operator(root)?);
     } else if asks_for("kube-") {
         command.arg("--kubernetes").arg(tools::build_kubernetes(root)?);

@@ -33,6 +33,8 @@ enum Module {
     Etcd37,
     /// Apart from the others: its programs are asked for more rarely, and its pins change for reasons of their own.
     Lab,
+    /// Apart from the lab's: it is what only those labs have that are asked for it.
+    CertManager,
 }
 
 const fn program(file: &'static str, module: Module, package: &'static str) -> Target {
@@ -94,6 +96,10 @@ const LAB: &[Target] = &[
     program("helm", Module::Lab, "helm.sh/helm/v3/cmd/helm"),
 ];
 
+/// What a lab can have besides.
+const CERT_MANAGER: Target = program("cert-manager", Module::CertManager, "./cmd/cert-manager");
+const CERT_MANAGER_MODULE: &str = "github.com/cert-manager/cert-manager";
+
 /// It imports a package by a path that others write in another case: go takes only one of them in a call.
 const ALONE: &str = "local-path-provisioner";
 
@@ -144,6 +150,7 @@ impl Module {
             Self::Etcd36 => root.join("tests/e2e/tools"),
             Self::Etcd37 => root.join("tests/e2e/tools/etcd37"),
             Self::Lab => root.join("tests/e2e/tools/lab"),
+            Self::CertManager => root.join("tests/e2e/tools/cert-manager"),
         }
     }
 
@@ -151,8 +158,11 @@ impl Module {
     fn pins(self, root: &Path) -> anyhow::Result<Fingerprint> {
         let dir = self.dir(root);
         let mut fingerprint = Fingerprint::new();
-        for name in ["go.mod", "go.sum", "tools.go"] {
+        for name in ["go.mod", "go.sum"] {
             fingerprint.add_path(&dir.join(name))?;
+        }
+        if self != Self::CertManager {
+            fingerprint.add_path(&dir.join("tools.go"))?;
         }
         if self == Self::Lab {
             fingerprint.add_path(&dir.join("cmd/hyperkube"))?;
@@ -192,6 +202,29 @@ pub fn build_for_lab(root: &Path) -> anyhow::Result<PathBuf> {
     let bin = build_of_lab(root, |_| true)?;
     copy_monitor_crds(&bin).context("the definitions of PodMonitor and ServiceMonitor")?;
     Ok(bin)
+}
+
+/// Builds cert-manager into the folder of the lab's programs, where its chart then is, too.
+pub fn build_cert_manager(root: &Path, bin: &Path) -> anyhow::Result<()> {
+    build_all(root, bin, [&CERT_MANAGER])?;
+    link_chart(&CERT_MANAGER.module.dir(root), bin).context("the chart of cert-manager")
+}
+
+/// `charts/cert-manager` beside the programs: of the very version that the program is made of.
+fn link_chart(dir: &Path, bin: &Path) -> anyhow::Result<()> {
+    let output = go(dir).args(["list", "-m", "-json", CERT_MANAGER_MODULE]).output().context("start go")?;
+    ensure!(output.status.success(), "go list: {}", String::from_utf8_lossy(&output.stderr));
+    let module: Value = serde_json::from_slice(&output.stdout).context("go list")?;
+    let chart = Path::new(module["Dir"].as_str().context("no Dir")?).join("deploy/charts/cert-manager");
+    ensure!(chart.join("Chart.yaml").exists(), "{} is no chart", chart.display());
+    let folder = bin.join("charts");
+    let (link, next) = (folder.join("cert-manager"), folder.join(format!("next-{}", std::process::id())));
+    if std::fs::read_link(&link).is_ok_and(|there| there == chart) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    std::os::unix::fs::symlink(&chart, &next).with_context(|| format!("link {}", next.display()))?;
+    std::fs::rename(&next, &link).with_context(|| format!("link {}", link.display()))
 }
 
 /// `crds/NAME.yaml` beside the programs.
@@ -344,7 +377,8 @@ fn go(dir: &Path) -> Command {
     command
 }
 
-/// `go vet` on the suites and programs of our own, and that their pins are complete; what the programs test of themselves.
+/// `go vet` on the suites and programs of our own, and that their pins are complete; what the programs test of themselves. Not on cert-manager: all
+/// that it links would have to be read for that.
 pub fn vet(root: &Path) -> anyhow::Result<()> {
     for module in [Module::Etcd36, Module::Etcd37] {
         let ours = TARGETS.iter().filter(|t| t.suite || OWN.contains(&t.file)).chain([&LOAD]);

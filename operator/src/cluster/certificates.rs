@@ -88,6 +88,7 @@ pub fn look(valid: &Valid, objects: &Objects, stand_in_the_way: Vec<String>, now
                 }
             }
             Err(why) => {
+                let why = from_whom(valid, &need, why);
                 if let Some(member) = need.member {
                     found.of.entry(member).or_insert_with(|| why.clone());
                 }
@@ -97,11 +98,20 @@ pub fn look(valid: &Valid, objects: &Objects, stand_in_the_way: Vec<String>, now
     }
     for need in secret::shared_needs(valid) {
         if let Err(why) = need.check(&objects.secrets, now) {
+            let why = from_whom(valid, &need, why);
             found.shared.get_or_insert_with(|| why.clone());
             found.problems.insert(why);
         }
     }
     found
+}
+
+/// With the issuer, where there is one: a name that is nobody's is what goes wrong first, and the Secret alone does not tell it.
+fn from_whom(valid: &Valid, need: &Need, why: String) -> String {
+    match valid.source(need.plane) {
+        Some(Source::CertManager(issuer)) => format!("{why} (cert-manager: {} {})", issuer.kind, issuer.name),
+        _ => why,
+    }
 }
 
 async fn put(api: &Api<Secret>, secret: Secret, objects: &mut Objects, valid: &Valid) -> Result<(), PassError> {

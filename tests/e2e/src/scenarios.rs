@@ -234,5 +234,19 @@ pub fn all() -> Vec<Scenario> {
             operator::operator_dual_stack,
         ),
         scenario("operator-ipv6", "an EtcdCluster whose Pods have IPv6 alone", Nodes, true, operator::operator_ipv6),
+        scenario(
+            "operator-cert-manager",
+            "certificates by a real cert-manager: founded with them, renewed under clients, an issuer that comes late",
+            Nodes,
+            true,
+            operator::operator_cert_manager,
+        ),
+        scenario(
+            "operator-certificates",
+            "certificates of the operator's own authorities, all renewed under clients",
+            Nodes,
+            true,
+            operator::operator_certificates,
+        ),
     ]
 }

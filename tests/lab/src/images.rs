@@ -34,6 +34,14 @@ pub fn build(programs: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The image `localhost/NAME:1` of one program, which runs as nobody in particular.
+pub fn of_program(programs: &Path, name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut layer = Layer::new();
+    layer.program(name, &programs.join(name))?;
+    let (entrypoint, user) = (vec![format!("/{name}")], "65532:65532".to_owned());
+    write(folder, name, Image { entrypoint, user, ..Image::default() }, layer)
+}
+
 fn write(folder: &Path, name: &str, image: Image, layer: Layer) -> anyhow::Result<PathBuf> {
     let file = folder.join(format!("{name}.tar"));
     let image = Image {

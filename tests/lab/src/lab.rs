@@ -22,6 +22,7 @@ use anyhow::ensure;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::cert_manager;
 use crate::cgroup;
 use crate::config;
 use crate::control::Control;
@@ -58,6 +59,12 @@ pub enum Store {
     Garboard,
     /// The real one: a fault that it shows as well is not the store's.
     Etcd,
+}
+
+/// What a lab has only if it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    CertManager,
 }
 
 /// What a lab is to be.
@@ -115,6 +122,19 @@ impl FromStr for Store {
             "garboard" => Ok(Self::Garboard),
             "etcd" => Ok(Self::Etcd),
             other => bail!("no store {other}: garboard or etcd"),
+        }
+    }
+}
+
+// === impl Extra ===
+
+impl FromStr for Extra {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "cert-manager" => Ok(Self::CertManager),
+            other => bail!("nothing called {other}: cert-manager"),
         }
     }
 }
@@ -198,6 +218,13 @@ impl Lab {
         lab.kubectl_ok(&["--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=240s"])?;
         say("CoreDNS");
         Ok(lab)
+    }
+
+    /// Installs what not every lab has.
+    pub fn install(&self, extra: Extra) -> anyhow::Result<()> {
+        match extra {
+            Extra::CertManager => cert_manager::install(self).context("cert-manager"),
+        }
     }
 
     /// The lab that another process has brought up.

@@ -9,6 +9,7 @@
 // Nothing here is part of the server: it reads the clock, opens files and spawns threads as any program does.
 #![allow(clippy::disallowed_methods)]
 
+mod cert_manager;
 mod cgroup;
 mod config;
 pub mod control;
@@ -25,6 +26,7 @@ pub mod spec;
 mod trace;
 pub mod wait;
 
+pub use lab::Extra;
 pub use lab::Lab;
 pub use lab::Options;
 pub use lab::Store;

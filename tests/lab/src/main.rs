@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::bail;
+use garboard_lab::Extra;
 use garboard_lab::Families;
 use garboard_lab::Lab;
 use garboard_lab::Node;
@@ -18,7 +19,7 @@ use garboard_lab::Store;
 
 const USAGE: &str = "cargo xtask lab [--name NAME] COMMAND
 
-  up [--nodes N] [--store garboard|etcd] [--addresses ipv4|ipv6|dual]
+  up [--nodes N] [--store garboard|etcd] [--addresses ipv4|ipv6|dual] [--with cert-manager]
                                            a Kubernetes of N nodes (3) whose API server stores in garboard, or in real etcd
   down                                     ends it and removes all of it
   status                                   what runs
@@ -102,12 +103,13 @@ fn command(given: &Given, words: &[&str]) -> anyhow::Result<ExitCode> {
 
 fn up(given: &Given, mut words: &[&str]) -> anyhow::Result<()> {
     let (mut nodes, mut store, mut name) = (3, Store::Garboard, given.name.clone());
-    let mut families = Families::Ipv4;
+    let (mut families, mut extras) = (Families::Ipv4, Vec::new());
     while let [flag, value, rest @ ..] = words {
         match *flag {
             "--nodes" => nodes = value.parse().with_context(|| format!("--nodes {value}"))?,
             "--store" => store = value.parse()?,
             "--addresses" => families = value.parse()?,
+            "--with" => extras.push(value.parse::<Extra>()?),
             "--name" => (*value).clone_into(&mut name),
             other => bail!("unknown: {other}\n\n{USAGE}"),
         }
@@ -121,7 +123,12 @@ fn up(given: &Given, mut words: &[&str]) -> anyhow::Result<()> {
     let home = given.labs.join(&name);
     let options = Options { name, nodes, families, store, home, server, programs };
     let begin = Instant::now();
-    let lab = Lab::up(&options, |step| println!("{:>6.1} s  {step}", begin.elapsed().as_secs_f64()))?;
+    let say = |step: &str| println!("{:>6.1} s  {step}", begin.elapsed().as_secs_f64());
+    let lab = Lab::up(&options, say)?;
+    for extra in extras {
+        lab.install(extra)?;
+        say(&format!("{extra:?}"));
+    }
     let ours = match lab.name() {
         DEFAULT_NAME => "cargo xtask lab".to_owned(),
         name => format!("cargo xtask lab --name {name}"),

@@ -1,5 +1,7 @@
 //! The product as its users meet it, on a Kubernetes with nodes: helm install, kubectl apply, and what happens to a cluster afterwards.
 
+mod cert_manager;
+mod certificates;
 mod control_plane;
 mod families;
 mod life;
@@ -10,6 +12,8 @@ mod storage;
 mod store;
 mod traffic;
 
+pub use cert_manager::operator_cert_manager;
+pub use certificates::operator_certificates;
 pub use families::operator_dual_stack;
 pub use families::operator_ipv6;
 pub use life::operator_life;

@@ -1,0 +1,152 @@
+//! Certificates that a real cert-manager makes and renews, under members that go on and clients that never stop.
+
+use anyhow::Context as _;
+use anyhow::ensure;
+use garboard_lab::Extra;
+use garboard_lab::Families;
+use garboard_lab::packages;
+use serde_json::Value;
+use serde_json::json;
+
+use super::super::kubernetes::Steps;
+use super::super::kubernetes::bring_up;
+use super::certificates::kept;
+use super::certificates::part;
+use super::certificates::same_pods;
+use super::certificates::served;
+use super::certificates::shown_anew;
+use super::certificates::under_writes;
+use super::store;
+use super::store::LIMIT;
+use super::store::Store;
+use super::traffic::Traffic;
+use crate::scenario::Lab;
+use crate::wait::until;
+
+const MANIFEST: &str = include_str!("cert_manager.yaml");
+const CLIENT: &str = "store-kube-apiserver";
+/// A cluster whose issuer is nobody, until
+const LATE: &str = r"
+apiVersion: garboard.dev/v1alpha1
+kind: EtcdCluster
+metadata: {name: late}
+spec:
+  size: 1
+  tls:
+    client: {source: {certManager: {issuerRef: {name: not-yet-there}}}}
+    peer: {source: {certManager: {issuerRef: {name: not-yet-there}}}}
+";
+/// it is somebody.
+const LATE_ISSUER: &str = r"
+apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata: {name: not-yet-there}
+spec: {ca: {secretName: root}}
+";
+
+pub fn operator_cert_manager(lab: &Lab) -> anyhow::Result<u32> {
+    packages::need("openssl", "openssl")?;
+    let mut steps = Steps::begin();
+    let cluster = bring_up(lab, 3, Families::Ipv4, &mut steps)?;
+    cluster.install(Extra::CertManager)?;
+    steps.held("cert-manager, by its own chart");
+    store::install(lab, &cluster)?;
+    cluster.apply(MANIFEST)?;
+    let mut store = Store::new(&cluster, "store");
+    store.wait(3)?;
+    ensure!(store.condition("CertificatesValid")? == "True", "not all certificates are valid");
+    steps.held("three members with certificates of cert-manager, Ready");
+
+    store.start_client()?;
+    store.check()?;
+    let health = store.etcdctl_ok(&["endpoint", "health", "--cluster"])?;
+    ensure!(health.matches("is healthy").count() == 3, "{health}");
+    let bare = store.etcdctl(&["--cert=", "--key=", "--command-timeout=3s", "get", "key"])?;
+    ensure!(!bare.status.success(), "a client without a certificate is served");
+    let (root, authority) = (part(&store, "root", "tls.crt")?, part(&store, CLIENT, "ca.crt")?);
+    ensure!(root == authority, "{CLIENT} tells another authority than the issuer's");
+    steps.held("etcdctl is served over TLS, with a certificate of the issuer's and with none not");
+
+    let (uids, first) = (store.uids("pods")?, served(&store)?);
+    ensure!(first.len() == 6, "certificates of three members: {first:?}");
+    ensure!(first == kept(&store)?, "shown: {first:?}, in the Secrets: {:?}", kept(&store)?);
+    steps.held("each member shows what is in its Secrets, to clients and to its peers");
+
+    let traffic = Traffic::start(&cluster, lab.seed)?;
+    let (second, writes) = under_writes(&store, || {
+        let names = store.names("certificates")?;
+        ensure!(names.len() == 8, "Certificates of three members, the operator and a client: {names:?}");
+        names.iter().try_for_each(|name| renew(&store, name))?;
+        shown_anew(&store, &first, &first.keys().cloned().collect::<Vec<_>>())
+    })?;
+    steps.held(&format!("all are renewed and shown without a restart; none of {writes} writes failed"));
+
+    let lost = first.keys().next().context("no Secret")?.clone();
+    let (third, writes) = under_writes(&store, || {
+        cluster.kubectl_ok(&["delete", "secret", &lost])?;
+        shown_anew(&store, &second, std::slice::from_ref(&lost))
+    })?;
+    ensure!(
+        second.iter().all(|(name, serial)| *name == lost || third[name] == *serial),
+        "others than {lost} are new: {second:?}, then {third:?}"
+    );
+    steps.held(&format!("{lost} is deleted, made again and shown; none of {writes} writes failed"));
+
+    store.wait(3)?;
+    ensure!(store.condition("CertificatesValid")? == "True", "not all certificates are valid");
+    same_pods(&store, &uids)?;
+    store.start_client()?;
+    store.check()?;
+    steps.held("the Pods are those from before, and take a client with its new certificate");
+
+    late(&Store::new(&cluster, "late"), &mut steps)?;
+
+    let judged = traffic.finish()?;
+    steps.held(&format!("no client was lied to: {judged}"));
+    store.agree()?;
+    let held = steps.count();
+    cluster.down()?;
+    Ok(held + 1)
+}
+
+/// An issuer that is not there is named; all goes on when it is.
+fn late(late: &Store<'_>, steps: &mut Steps) -> anyhow::Result<()> {
+    late.apply(LATE)?;
+    let path = r#"{.status.conditions[?(@.type=="CertificatesValid")].message}"#;
+    until("word on the issuer that is not there", LIMIT, || {
+        Ok((late.condition("CertificatesValid")? == "False" && late.get(path)?.contains("Issuer not-yet-there"))
+            .then_some(()))
+    })
+    .with_context(|| late.get("{.status}").unwrap_or_default())?;
+    ensure!(late.uids("pods")?.is_empty(), "a member without certificates has a Pod");
+    steps.held("an issuer that is not there: the condition names it");
+    late.apply(LATE_ISSUER)?;
+    late.wait(1)?;
+    ensure!(late.condition("CertificatesValid")? == "True", "not all certificates are valid");
+    steps.held("it appears: Ready");
+    late.delete()
+}
+
+/// Asks for another certificate in place of one that is well, as `cmctl renew` does.
+fn renew(store: &Store<'_>, name: &str) -> anyhow::Result<()> {
+    until(&format!("renewal of {name} that is taken"), LIMIT, || {
+        let text = store.cluster.kubectl_ok(&["get", "certificate", name, "--output=json"])?;
+        let certificate: Value = serde_json::from_str(&text)?;
+        let there = certificate["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let mut conditions: Vec<Value> = there.into_iter().filter(|condition| condition["type"] != "Issuing").collect();
+        conditions.push(json!({
+            "type": "Issuing",
+            "status": "True",
+            "reason": "ManuallyTriggered",
+            "message": "renewed by a test",
+            "observedGeneration": certificate["metadata"]["generation"],
+        }));
+        // With the version that was read: what cert-manager has written since must not be lost.
+        let version = &certificate["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}});
+        let patch = ["--subresource=status", "--type=merge", "--patch", &patch.to_string()];
+        let output = store.cluster.kubectl(&[&["patch", "certificate", name], &patch[..]].concat())?;
+        ensure!(output.status.success() || output.stderr.contains("Conflict"), "{}", output.stderr);
+        Ok(output.status.success().then_some(()))
+    })
+}
