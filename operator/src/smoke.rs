@@ -124,7 +124,7 @@ fn smallest(name: &str) -> serde_json::Result<EtcdCluster> {
         "apiVersion": format!("{}/v1alpha1", crd::GROUP),
         "kind": "EtcdCluster",
         "metadata": {"name": name},
-        "spec": {"size": 1, "storage": {"size": "256Mi", "retention": {"whenClusterDeleted": "Delete"}}},
+        "spec": {"size": 1, "storage": {"size": "512Mi", "retention": {"whenClusterDeleted": "Delete"}}},
     }))
 }
 
