@@ -10,7 +10,6 @@ use garboard_proto::etcdserverpb as etcd;
 use garboard_proto::peers as pb;
 use garboard_proto::peers::member_change::Change as Wanted;
 use garboard_runtime::clock;
-use garboard_runtime::clock::Instant;
 use tonic::Code;
 
 use crate::config::NodeConfig;
@@ -103,35 +102,30 @@ impl Node {
             change.change.ok_or_else(|| Error::Internal("a change of the membership that says nothing".into()))?;
         let one = clock::timeout_at(deadline, self.0.changing_members.lock()).await;
         let _one = one.map_err(|_| Error::Timeout)?;
-        // What is decided below is decided on the newest membership.
-        self.0.reads.wait_here().await?;
-        let members = self.roster().members();
-        let (change, added) = match wanted {
-            Wanted::Add(request) => self.plan_add(request, &members)?,
-            Wanted::Remove(request) => (self.plan_remove(request.id, &members).await?, 0),
-            Wanted::Update(request) => (plan_update(request, &members)?, 0),
-            Wanted::Promote(request) => (self.plan_promote(request.id, &members)?, 0),
-            Wanted::Publish(node) => (plan_publish(node_from_proto(node), &members)?, 0),
-        };
-        if let Some(change) = change {
-            self.commit(change, deadline).await?;
-        }
-        let members = self.roster().members();
-        let members = members.iter().map(|(id, node)| node_to_proto(*id, node)).collect();
-        Ok(pb::MemberChanged { members, added })
-    }
-
-    /// Commits a change, after the one that may be under way.
-    async fn commit(&self, change: Change, deadline: Instant) -> Result<(), Error> {
-        loop {
-            match self.consensus().change(change.clone()).await {
-                Ok(()) => return Ok(()),
+        let added = loop {
+            // What is decided below is decided on the newest membership.
+            self.0.reads.wait_here().await?;
+            let members = self.roster().members();
+            let (change, added) = match wanted.clone() {
+                Wanted::Add(request) => self.plan_add(request, &members)?,
+                Wanted::Remove(request) => (self.plan_remove(request.id, &members).await?, 0),
+                Wanted::Update(request) => (plan_update(request, &members)?, 0),
+                Wanted::Promote(request) => (self.plan_promote(request.id, &members)?, 0),
+                Wanted::Publish(node) => (plan_publish(node_from_proto(node), &members)?, 0),
+            };
+            let Some(change) = change else { break added };
+            match self.consensus().change(change).await {
+                Ok(()) => break added,
+                // Another one is under way, whose caller has given up: what it changes must be seen before this one is decided.
                 Err(ConsensusError::InProgress | ConsensusError::LeaseExpired) if clock::now() < deadline => {
                     clock::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Err(error.into()),
             }
-        }
+        };
+        let members = self.roster().members();
+        let members = members.iter().map(|(id, node)| node_to_proto(*id, node)).collect();
+        Ok(pb::MemberChanged { members, added })
     }
 
     fn plan_add(
@@ -227,7 +221,8 @@ impl Node {
             return;
         }
         let Some((id, node)) = self.next_promotion() else { return };
-        if let Err(error) = self.commit(Change::Promote(id, node), clock::now() + self.request_timeout()).await {
+        // What fails is decided anew the next time.
+        if let Err(error) = self.consensus().change(Change::Promote(id, node)).await {
             tracing::warn!(member = %format!("{id:x}"), %error, "a member that has caught up did not become a voter yet");
         }
     }
