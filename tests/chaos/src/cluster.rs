@@ -157,6 +157,14 @@ impl Cluster {
         }
     }
 
+    /// The same, or everyone where nobody is meant.
+    pub fn find_or_all(&self, target: Option<Target>) -> Option<Vec<usize>> {
+        match target {
+            Some(target) => self.find(target).map(|slot| vec![slot]),
+            None => Some(self.active()),
+        }
+    }
+
     /// Asks one running member after the other until one answers; `except` is asked last, who answered before first.
     pub fn ask<T>(&self, except: Option<usize>, ask: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut slots = self.active();

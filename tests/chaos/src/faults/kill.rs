@@ -44,10 +44,7 @@ impl Fault for Kill {
     }
 
     fn inject(&mut self, cluster: &Arc<Cluster>) -> anyhow::Result<Outcome> {
-        let wanted = match self.target {
-            Some(target) => cluster.find(target).into_iter().collect(),
-            None => cluster.active(),
-        };
+        let wanted = cluster.find_or_all(self.target).unwrap_or_default();
         self.hit = wanted.into_iter().filter(|slot| cluster.slots[*slot].kill()).collect();
         Ok(match self.hit.as_slice() {
             [] => Outcome::Missed("no process to kill".to_owned()),

@@ -81,13 +81,7 @@ impl Fault for Link {
     }
 
     fn inject(&mut self, cluster: &Arc<Cluster>) -> anyhow::Result<Outcome> {
-        let hit = match self.target {
-            None => cluster.active(),
-            Some(target) => match cluster.find(target) {
-                Some(slot) => vec![slot],
-                None => return Ok(Outcome::Missed("no leader".to_owned())),
-            },
-        };
+        let Some(hit) = cluster.find_or_all(self.target) else { return Ok(Outcome::Missed("no leader".to_owned())) };
         self.before = self.counter(&cluster.links.counters);
         self.ended_before = cluster.links.counters.ended_after_corruption.load(Ordering::Relaxed);
         cluster.links.set_around(&hit, self.condition);

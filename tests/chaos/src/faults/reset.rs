@@ -38,13 +38,7 @@ impl Fault for Reset {
     }
 
     fn inject(&mut self, cluster: &Arc<Cluster>) -> anyhow::Result<Outcome> {
-        let hit = match self.target {
-            None => cluster.active(),
-            Some(target) => match cluster.find(target) {
-                Some(slot) => vec![slot],
-                None => return Ok(Outcome::Missed("no leader".to_owned())),
-            },
-        };
+        let Some(hit) = cluster.find_or_all(self.target) else { return Ok(Outcome::Missed("no leader".to_owned())) };
         self.before = cluster.links.counters.reset.load(Ordering::Relaxed);
         let (links, members) = (cluster.links.clone(), hit.clone());
         self.ticker = Some(Ticker::new(self.period, move |_| links.reset(&members)));

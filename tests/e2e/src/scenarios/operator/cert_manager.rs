@@ -10,12 +10,8 @@ use serde_json::json;
 
 use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
-use super::certificates::kept;
 use super::certificates::part;
-use super::certificates::same_pods;
-use super::certificates::served;
-use super::certificates::shown_anew;
-use super::certificates::under_writes;
+use super::certificates::renewed;
 use super::store;
 use super::store::LIMIT;
 use super::store::Store;
@@ -67,46 +63,19 @@ pub fn operator_cert_manager(lab: &Lab) -> anyhow::Result<u32> {
     ensure!(root == authority, "{CLIENT} tells another authority than the issuer's");
     steps.held("etcdctl is served over TLS, with a certificate of the issuer's and with none not");
 
-    let (uids, first) = (store.uids("pods")?, served(&store)?);
-    ensure!(first.len() == 6, "certificates of three members: {first:?}");
-    ensure!(first == kept(&store)?, "shown: {first:?}, in the Secrets: {:?}", kept(&store)?);
-    steps.held("each member shows what is in its Secrets, to clients and to its peers");
-
     let traffic = Traffic::start(&cluster, lab.seed)?;
-    let (second, writes) = under_writes(&store, || {
+    renewed(&mut store, &mut steps, |store| {
         let names = store.names("certificates")?;
         ensure!(names.len() == 8, "Certificates of three members, the operator and a client: {names:?}");
-        names.iter().try_for_each(|name| renew(&store, name))?;
-        shown_anew(&store, &first, &first.keys().cloned().collect::<Vec<_>>())
+        names.iter().try_for_each(|name| renew(store, name))
     })?;
-    steps.held(&format!("all are renewed and shown without a restart; none of {writes} writes failed"));
-
-    let lost = first.keys().next().context("no Secret")?.clone();
-    let (third, writes) = under_writes(&store, || {
-        cluster.kubectl_ok(&["delete", "secret", &lost])?;
-        shown_anew(&store, &second, std::slice::from_ref(&lost))
-    })?;
-    ensure!(
-        second.iter().all(|(name, serial)| *name == lost || third[name] == *serial),
-        "others than {lost} are new: {second:?}, then {third:?}"
-    );
-    steps.held(&format!("{lost} is deleted, made again and shown; none of {writes} writes failed"));
-
-    store.wait(3)?;
-    ensure!(store.condition("CertificatesValid")? == "True", "not all certificates are valid");
-    same_pods(&store, &uids)?;
-    store.start_client()?;
-    store.check()?;
-    steps.held("the Pods are those from before, and take a client with its new certificate");
 
     late(&Store::new(&cluster, "late"), &mut steps)?;
 
-    let judged = traffic.finish()?;
-    steps.held(&format!("no client was lied to: {judged}"));
-    store.agree()?;
+    traffic.judged(&store, &mut steps)?;
     let held = steps.count();
     cluster.down()?;
-    Ok(held + 1)
+    Ok(held)
 }
 
 /// An issuer that is not there is named; all goes on when it is.

@@ -52,10 +52,7 @@ pub fn operator_life(lab: &Lab) -> anyhow::Result<u32> {
     if let Some(plane) = life.plane.take() {
         plane.end()?;
     }
-    let judged = traffic.finish()?;
-    life.steps.held(&format!("no client was lied to: {judged}"));
-    life.store.agree()?;
-    life.steps.held("all members have one hash");
+    traffic.judged(&life.store, &mut life.steps)?;
     life.apply_again()?;
     let held = life.steps.count();
     cluster.down()?;

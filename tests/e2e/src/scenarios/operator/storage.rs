@@ -90,9 +90,7 @@ fn grow(store: &mut Store<'_>, seed: u64, steps: &mut Steps) -> anyhow::Result<(
     ensure!(store.uids("persistentvolumeclaims")? == volumes, "volumes were replaced, not expanded");
     ensure!(!store.uids("pods")?.iter().any(|uid| pods.contains(uid)), "a member has the quota of before");
     steps.held("the volumes grow, and the quota with them");
-    let judged = traffic.finish()?;
-    steps.held(&format!("no client was lied to: {judged}"));
-    store.agree()?;
+    traffic.judged(store, steps)?;
 
     let smaller = store.cluster.kubectl(&[
         "patch",

@@ -10,7 +10,9 @@ use garboard_check::history::History;
 use garboard_check::report::Verdict;
 use garboard_lab::Lab as Kubernetes;
 
+use super::super::kubernetes::Steps;
 use super::store::LIMIT;
+use super::store::Store;
 use super::store::volume_folder;
 use crate::wait::until;
 
@@ -42,6 +44,15 @@ impl<'a> Traffic<'a> {
     /// How much has been asked and answered so far, in bytes.
     fn requests(&self) -> u64 {
         std::fs::metadata(&self.history).map_or(0, |file| file.len())
+    }
+
+    /// Ends it, and has what clients and members say at the end judged.
+    pub fn judged(self, store: &Store<'_>, steps: &mut Steps) -> anyhow::Result<()> {
+        let judged = self.finish()?;
+        steps.held(&format!("no client was lied to: {judged}"));
+        store.agree()?;
+        steps.held("all members have one hash");
+        Ok(())
     }
 
     /// Ends it, and has the history judged; a word on it.
