@@ -4,6 +4,7 @@
 //! (`roster`). A data directory has a number drawn when it was made, its incarnation: a member whose disk was wiped has its id, but not
 //! its incarnation, and could vote away what it had acknowledged. So it is refused, and ends.
 
+mod begin;
 mod dial;
 mod headers;
 mod links;
@@ -11,6 +12,7 @@ mod metrics;
 mod roster;
 mod serve;
 
+pub(crate) use begin::Attempts;
 pub(crate) use dial::Dialer;
 pub(crate) use headers::Refusal;
 pub(crate) use links::Line;

@@ -50,6 +50,7 @@ use super::wire;
 use crate::install::KEPT_FOR;
 use crate::install::Outgoing;
 use crate::install::Point;
+use crate::peers::Attempts;
 use crate::peers::Line;
 use crate::peers::LinkError;
 use crate::peers::Links;
@@ -79,12 +80,14 @@ pub(crate) struct Peer {
     own_id: u64,
     id: u64,
     line: Line,
+    attempts: Attempts,
 }
 
 impl Peers {
     fn peer(&self, id: u64, node: &MemberNode, line: Line) -> Peer {
         self.links.roster().dialled_at(id, node);
-        Peer { links: Arc::clone(&self.links), proof: Arc::clone(&self.proof), own_id: self.own_id, id, line }
+        let (links, proof) = (Arc::clone(&self.links), Arc::clone(&self.proof));
+        Peer { links, proof, own_id: self.own_id, id, line, attempts: Attempts::default() }
     }
 }
 
@@ -164,7 +167,8 @@ impl Peer {
         loop {
             let (parts, points) = snapshot::parts(vote, outgoing, &from);
             let mut client = self.links.client(self.id, self.line);
-            let sent = client.snapshot(self.links.request(self.id, parts)).await;
+            let (request, begun) = self.links.streaming(self.id, parts);
+            let sent = begun.answer(client.snapshot(request)).await;
             let error = match self.links.answer(self.id, sent).await {
                 Ok(response) => {
                     sending.succeeded();
@@ -265,9 +269,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                     message
                 }
             });
+            // openraft's own pauses are in the stream, which nobody reads where there is no connection.
+            self.attempts.next().await;
             let mut client = self.links.client(self.id, self.line);
-            let result = client.stream_append(self.links.request(self.id, requests)).await;
-            let answers = self.links.answer(self.id, result).await.map_err(|error| broken(&error))?;
+            let (request, begun) = self.links.streaming(self.id, requests);
+            let result = begun.answer(client.stream_append(request)).await;
+            let answers = self.links.answer(self.id, result).await.map_err(|error| {
+                self.attempts.failed();
+                self.links.metrics().failed(self.id);
+                broken(&error)
+            })?;
             let proof = Arc::clone(&self.proof);
             let obeyed = move |sent: &Sent| proof.obeyed(id, sent.term, sent.at);
             Ok(Box::pin(answers_of(answers, window, obeyed)) as BoxStream<'s, _>)

@@ -306,14 +306,18 @@ impl Consensus {
 
     /// Raft's state now.
     pub(crate) fn view(&self) -> RaftView {
-        let metrics = self.raft.metrics();
-        let m = metrics.borrow_watched();
-        let leader = m.current_leader.unwrap_or(0);
+        // What openraft tells of a change first is told last: of the three, only these two are as new as the change that is waited for.
+        let (server, data) = (self.raft.server_metrics(), self.raft.data_metrics());
+        let (leader, term, state) = {
+            let m = server.borrow_watched();
+            (m.current_leader.unwrap_or(0), m.vote.leader_id.term, m.state)
+        };
+        let m = data.borrow_watched();
         RaftView {
             leader,
-            term: m.current_term,
-            is_leader: leader == self.member_id && m.state == openraft::ServerState::Leader,
-            last_log_index: m.last_log_index.unwrap_or(0),
+            term,
+            is_leader: leader == self.member_id && state == openraft::ServerState::Leader,
+            last_log_index: m.last_log.map_or(0, |id| id.index),
             committed_index: m.local_committed.map_or(0, |id| id.index),
             applied_index: m.last_applied.map_or(0, |id| id.index),
             quorum_ack_age: m.last_quorum_acked.as_ref().map(|at| at.elapsed()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use futures_util::Stream;
 use garboard_proto::peers as pb;
 use garboard_proto::peers::peers_client::PeersClient;
 use garboard_tls::Reloader;
@@ -20,6 +21,8 @@ use tonic::transport::Endpoint;
 use super::PeerMetrics;
 use super::Refusal;
 use super::Roster;
+use super::begin;
+use super::begin::Begun;
 use super::dial::DialError;
 use super::dial::Dialer;
 use super::headers;
@@ -28,6 +31,9 @@ use super::headers;
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 20;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// How long a connection may take to begin with a call, besides the dialling.
+const BEGIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// Which of the connections to a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,6 +148,17 @@ impl Links {
                 Err(LinkError::Stranger(refusal))
             }
         }
+    }
+
+    /// A call to `to` that carries `messages`, and what the call is to be waited for by.
+    pub(crate) fn streaming<S: Stream>(
+        &self,
+        to: u64,
+        messages: S,
+    ) -> (Request<impl Stream<Item = S::Item> + use<S>>, Begun) {
+        let dials = u32::try_from(self.roster.urls(to).len()).unwrap_or(u32::MAX);
+        let (messages, begun) = begin::told(messages, BEGIN_MARGIN + self.dialer.timeout.saturating_mul(dials));
+        (self.request(to, messages), begun)
     }
 
     fn failed(&self, status: Status) -> LinkError {

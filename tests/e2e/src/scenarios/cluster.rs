@@ -5,6 +5,7 @@ mod discovery;
 mod recovery;
 
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::ensure;
@@ -198,6 +199,8 @@ pub fn far_behind(lab: &Lab) -> anyhow::Result<u32> {
     const CUT_AFTER_BYTES: u64 = 8 << 20;
     const LARGE_VALUES: usize = 32;
     const LARGE_BYTES: usize = 1 << 20;
+    // Of all others together, for votes, heartbeats and the log.
+    const CALLS_PER_S_MAX: f64 = 60.0;
     let few = ["--snapshot-count=50", "--snapshot-catchup-entries=10"];
     let mut members = ["a", "b", "c"]
         .map(|name| Ok(Member::new(lab, name)?.named(name)))
@@ -215,6 +218,7 @@ pub fn far_behind(lab: &Lab) -> anyhow::Result<u32> {
         cluster.all().ok(&["move-leader", &format!("{:x}", cluster.id(0)?)])?;
     }
     let member = cluster.kill(2)?;
+    let (calls_before, down) = (cutter.calls(), Instant::now());
     let ctl = cluster.ctl(0);
     for i in 0..LARGE_VALUES {
         let value = format!("{i:08}").repeat(LARGE_BYTES / 8);
@@ -227,6 +231,9 @@ pub fn far_behind(lab: &Lab) -> anyhow::Result<u32> {
     let revision = ctl.json(&["endpoint", "status"])?[0]["Status"]["header"]["revision"].clone();
     ctl.ok(&["compact", &(revision.as_u64().context("revision")? - 20).to_string()])?;
     ctl.ok(&["put", "last", "one"])?;
+    // Who accepts for a member that is down is called as seldom as one that refuses.
+    let calls_per_s = (cutter.calls() - calls_before) as f64 / down.elapsed().as_secs_f64();
+    ensure!(calls_per_s < CALLS_PER_S_MAX, "a member that is down is called {calls_per_s:.0} times in a second");
     let cuts_before = cutter.cuts();
     cluster.add(&member)?;
     let read = cluster.ctl(2).ok(&["get", "key39", "--print-value-only"])?;
@@ -239,7 +246,7 @@ pub fn far_behind(lab: &Lab) -> anyhow::Result<u32> {
     ensure!(cuts >= 3 && kept >= 3, "{cuts} connections were cut, and {kept} times something was kept");
     ensure!(!member.data_dir.join("member/db.incoming").exists(), "something of it was left");
     check_snapshot_metrics(&cluster, 2, kept)?;
-    let mut checks = 6 + cluster.check_writes("with it again")?;
+    let mut checks = 7 + cluster.check_writes("with it again")?;
     checks += cluster.check_hashes()?;
 
     let mut new = joining(lab, "d")?.with(few[0]).with(few[1]);

@@ -24,6 +24,7 @@ pub(super) struct Cutter {
 struct Rules {
     target: SocketAddr,
     after_bytes: u64,
+    calls: AtomicU64,
     cuts: AtomicU64,
     closed: AtomicBool,
 }
@@ -34,7 +35,8 @@ impl Cutter {
     pub(super) fn new(target: SocketAddr, after_bytes: u64) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("listen for the proxy")?;
         let address = listener.local_addr()?;
-        let rules = Arc::new(Rules { target, after_bytes, cuts: AtomicU64::new(0), closed: AtomicBool::new(false) });
+        let (calls, cuts) = (AtomicU64::new(0), AtomicU64::new(0));
+        let rules = Arc::new(Rules { target, after_bytes, calls, cuts, closed: AtomicBool::new(false) });
         let shared = Arc::clone(&rules);
         let thread = std::thread::spawn(move || {
             for caller in listener.incoming().map_while(Result::ok) {
@@ -42,11 +44,17 @@ impl Cutter {
                     return;
                 }
                 let rules = Arc::clone(&shared);
+                rules.calls.fetch_add(1, Ordering::SeqCst);
                 // A connection that fails on one side is over on both.
                 std::thread::spawn(move || rules.carry(&caller));
             }
         });
         Ok(Self { address, rules, thread: Some(thread) })
+    }
+
+    /// How many connections were made to it.
+    pub(super) fn calls(&self) -> u64 {
+        self.rules.calls.load(Ordering::SeqCst)
     }
 
     /// How many it has cut.
