@@ -29,7 +29,7 @@ const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--ku
   --tier          run the scenarios of one tier
   --jobs          so many scenarios beside each other (default 1)
   --seed          repeat the random choices of a run
-  --full          take everything of what a run takes a part of
+  --full          take everything of what a run takes a part of: of tier lab, the smoke test and one more by the seed
   --kill-seconds  how long to kill and restart (default 240)
   --list          name the scenarios and stop";
 
@@ -108,12 +108,15 @@ fn options() -> anyhow::Result<Options> {
 }
 
 fn run(options: &Options) -> anyhow::Result<bool> {
-    let chosen: Vec<Scenario> = scenarios::all()
+    let mut chosen: Vec<Scenario> = scenarios::all()
         .into_iter()
         .filter(|s| options.tier.is_none_or(|tier| s.tier == tier))
         .filter(|s| options.only.is_empty() || options.only.iter().any(|name| s.name.contains(name.as_str())))
         .filter(|s| !(options.control && s.ours_only))
         .collect();
+    if options.tier == Some(Tier::Nodes) && options.only.is_empty() && !options.full {
+        take_part(&mut chosen, options.seed);
+    }
     if options.list {
         for scenario in &chosen {
             println!("{:<28} {}", scenario.name, scenario.what);
@@ -152,6 +155,14 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
+/// What runs on nodes takes an hour: a run takes the smoke test and, by its seed, one more.
+fn take_part(chosen: &mut Vec<Scenario>, seed: u64) {
+    let others: Vec<_> = chosen.iter().map(|scenario| scenario.name).filter(|name| *name != scenarios::SMOKE).collect();
+    let Ok(at) = usize::try_from(seed % others.len().max(1) as u64) else { return };
+    let taken = others.get(at).copied();
+    chosen.retain(|scenario| scenario.name == scenarios::SMOKE || Some(scenario.name) == taken);
+}
+
 /// How many checks of a scenario held; `None`: it failed.
 fn one(options: &Options, root: &Path, scenario: &Scenario) -> anyhow::Result<Option<u32>> {
     let lab = Lab {
@@ -182,5 +193,24 @@ fn one(options: &Options, root: &Path, scenario: &Scenario) -> anyhow::Result<Op
             println!("{:<28} FAILED ({seconds:.1} s)\n    {why}\n    kept: {}", scenario.name, lab.dir.display());
             Ok(None)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_reach_all_that_runs_on_nodes_and_each_takes_the_smoke_test() {
+        let all = || scenarios::all().into_iter().filter(|scenario| scenario.tier == Tier::Nodes).collect::<Vec<_>>();
+        let mut reached = std::collections::BTreeSet::new();
+        for seed in 0..all().len() as u64 {
+            let mut chosen = all();
+            take_part(&mut chosen, seed);
+            assert_eq!(chosen.len(), 2);
+            assert!(chosen.iter().any(|scenario| scenario.name == scenarios::SMOKE));
+            reached.extend(chosen.iter().map(|scenario| scenario.name));
+        }
+        assert_eq!(reached.len(), all().len());
     }
 }

@@ -22,6 +22,9 @@ mod upgrade;
 use crate::scenario::Scenario;
 use crate::scenario::Tier;
 
+/// Of what runs on nodes, the scenario that every run takes.
+pub const SMOKE: &str = "operator-smoke";
+
 pub fn all() -> Vec<Scenario> {
     use Tier::Cluster;
     use Tier::K8s;
@@ -197,6 +200,13 @@ pub fn all() -> Vec<Scenario> {
             Nodes,
             true,
             kubernetes::lab_chart,
+        ),
+        scenario(
+            SMOKE,
+            "helm install, kubectl apply, a kube-apiserver on it, a Pod lost: the product in a few minutes",
+            Nodes,
+            true,
+            operator::operator_smoke,
         ),
         scenario(
             "operator-life",

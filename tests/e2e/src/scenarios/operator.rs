@@ -17,6 +17,7 @@ pub use certificates::operator_certificates;
 pub use families::operator_dual_stack;
 pub use families::operator_ipv6;
 pub use life::operator_life;
+pub use life::operator_smoke;
 pub use matrix::operator_matrix;
 pub use nodes::operator_nodes;
 pub use storage::operator_storage;

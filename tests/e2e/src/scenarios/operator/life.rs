@@ -23,6 +23,8 @@ use crate::wait::until;
 
 /// How long a spec is changed every second.
 const CHURN: Duration = Duration::from_secs(30);
+/// The same where everything is taken.
+const CHURN_FULL: Duration = Duration::from_secs(180);
 
 struct Life<'a> {
     store: Store<'a>,
@@ -30,28 +32,37 @@ struct Life<'a> {
     steps: Steps,
 }
 
+/// The product in a few minutes: installed, a cluster that serves, a Kubernetes on it, and a Pod that is lost.
+pub fn operator_smoke(lab: &Lab) -> anyhow::Result<u32> {
+    let mut steps = Steps::begin();
+    let cluster = bring_up(lab, 3, Families::Ipv4, &mut steps)?;
+    let (mut life, traffic) = Life::begin(lab, &cluster, steps)?;
+    life.found_plane(lab, &cluster)?;
+    let pod = life.store.first("pods")?;
+    life.lose_pod(&pod)?;
+    life.check("a Pod deleted")?;
+    life.end_plane()?;
+    traffic.judged(&life.store, &mut life.steps)?;
+    let held = life.steps.count();
+    cluster.down()?;
+    Ok(held + 1)
+}
+
 pub fn operator_life(lab: &Lab) -> anyhow::Result<u32> {
     let mut steps = Steps::begin();
     let cluster = bring_up(lab, 3, Families::Ipv4, &mut steps)?;
-    store::install(lab, &cluster)?;
-    steps.held("helm install");
-    let mut life = Life { store: Store::new(&cluster, "store"), plane: None, steps };
+    let (mut life, traffic) = Life::begin(lab, &cluster, steps)?;
     life.refusals(&cluster)?;
-    life.found(&cluster)?;
-    let traffic = Traffic::start(&cluster, lab.seed)?;
-    life.plane = Some(ControlPlane::start(lab, &cluster)?);
-    life.steps.held("a kube-apiserver and its controllers run on it");
+    life.found_plane(lab, &cluster)?;
     life.resize()?;
     life.lose_pods()?;
     life.lose_data()?;
     life.lose_records()?;
     life.roll(&cluster)?;
     life.lose_operator()?;
-    life.churn()?;
+    life.churn(if lab.full { CHURN_FULL } else { CHURN })?;
     life.neighbour(&cluster)?;
-    if let Some(plane) = life.plane.take() {
-        plane.end()?;
-    }
+    life.end_plane()?;
     traffic.judged(&life.store, &mut life.steps)?;
     life.apply_again()?;
     let held = life.steps.count();
@@ -61,7 +72,27 @@ pub fn operator_life(lab: &Lab) -> anyhow::Result<u32> {
 
 // === impl Life ===
 
-impl Life<'_> {
+impl<'a> Life<'a> {
+    /// The operator is installed, and there is a cluster with clients.
+    fn begin(lab: &Lab, cluster: &'a Kubernetes, mut steps: Steps) -> anyhow::Result<(Self, Traffic<'a>)> {
+        store::install(lab, cluster)?;
+        steps.held("helm install");
+        let mut life = Self { store: Store::new(cluster, "store"), plane: None, steps };
+        life.found(cluster)?;
+        let traffic = Traffic::start(cluster, lab.seed)?;
+        Ok((life, traffic))
+    }
+
+    fn found_plane(&mut self, lab: &'a Lab, cluster: &'a Kubernetes) -> anyhow::Result<()> {
+        self.plane = Some(ControlPlane::start(lab, cluster)?);
+        self.steps.held("a kube-apiserver and its controllers run on it");
+        Ok(())
+    }
+
+    fn end_plane(&mut self) -> anyhow::Result<()> {
+        self.plane.take().map_or(Ok(()), ControlPlane::end)
+    }
+
     fn check(&mut self, what: &str) -> anyhow::Result<()> {
         self.store.check()?;
         if let Some(plane) = &self.plane {
@@ -117,14 +148,18 @@ impl Life<'_> {
         Ok(())
     }
 
+    fn lose_pod(&mut self, pod: &str) -> anyhow::Result<()> {
+        let before = self.store.uid("pods", pod)?;
+        self.store.insist(&["delete", "pod", pod])?;
+        until("Pod made again", LIMIT, || {
+            Ok(self.store.uid("pods", pod).is_ok_and(|uid| uid != before).then_some(()))
+        })?;
+        self.store.wait(3)
+    }
+
     fn lose_pods(&mut self) -> anyhow::Result<()> {
         for pod in self.store.names("pods")? {
-            let before = self.store.uid("pods", &pod)?;
-            self.store.insist(&["delete", "pod", &pod])?;
-            until("Pod made again", LIMIT, || {
-                Ok(self.store.uid("pods", &pod).is_ok_and(|uid| uid != before).then_some(()))
-            })?;
-            self.store.wait(3)?;
+            self.lose_pod(&pod)?;
         }
         self.check("each Pod deleted, one by one")?;
         let before = self.store.uids("pods")?;
@@ -220,10 +255,10 @@ impl Life<'_> {
     }
 
     /// The spec is another one every second; what was asked for last is what comes.
-    fn churn(&mut self) -> anyhow::Result<()> {
+    fn churn(&mut self, time: Duration) -> anyhow::Result<()> {
         let begin = Instant::now();
         let mut round = 0;
-        while begin.elapsed() < CHURN {
+        while begin.elapsed() < time {
             round += 1;
             let size = if round % 10 < 5 { 3 } else { 5 };
             let count = 20000 + round % 3;
