@@ -3,18 +3,23 @@
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use crate::step::Tally;
-use crate::step::counted;
+use crate::step::counted_beside;
 use crate::step::must;
 use crate::test;
 use crate::tools;
 
 /// Runs that once failed, as they were.
 const CASES: &str = "tests/chaos/cases.txt";
+/// So many runs beside each other: one spends most of its time waiting.
+const LANES: u64 = 2;
 /// Runs on new seeds go on for so long, and at least for this long where time is short.
 const MINUTES: u64 = 20;
-const MINUTES_MIN: u64 = 5;
+const MINUTES_MIN: u64 = 10;
+/// Short enough to be typed again.
+const SEEDS: u64 = 1_000_000_000;
 
 /// With arguments of its own, one call of the harness; without, the runs that once failed and new ones.
 pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
@@ -28,13 +33,16 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
 
 /// The runs that once failed, as they were.
 pub fn cases(root: &Path) -> anyhow::Result<Tally> {
-    Harness::build(root)?.tally(root, &["--cases", CASES])
+    Harness::build(root)?.tally(root, &["--cases", CASES], |lane| vec!["--part".to_owned(), format!("{lane}/{LANES}")])
 }
 
 /// Runs that nobody has made before, for about as long as is `left`.
 pub fn new_seeds(root: &Path, left: Duration) -> anyhow::Result<Tally> {
     let minutes = (left.as_secs() / 60).clamp(MINUTES_MIN, MINUTES);
-    Harness::build(root)?.tally(root, &["--minutes", &minutes.to_string()])
+    let begin = UNIX_EPOCH.elapsed().map_or(1, |since| since.as_micros() as u64) % SEEDS;
+    // Each lane goes on from a seed of its own.
+    let seed = |lane: u64| vec!["--seed".to_owned(), (begin + lane * SEEDS).to_string()];
+    Harness::build(root)?.tally(root, &["--minutes", &minutes.to_string()], seed)
 }
 
 /// What a run needs, built.
@@ -68,8 +76,15 @@ impl Harness {
         command
     }
 
-    fn tally(&self, root: &Path, args: &[&str]) -> anyhow::Result<Tally> {
-        counted(self.command(root).args(args), count)
+    /// One call of the harness in each lane, with `args` and with what `own` adds for the lane.
+    fn tally(&self, root: &Path, args: &[&str], own: impl Fn(u64) -> Vec<String>) -> anyhow::Result<Tally> {
+        let lane = |number| {
+            let mut command = self.command(root);
+            command.args(args).args(own(number));
+            command
+        };
+        let mut lanes: Vec<_> = (0..LANES).map(lane).collect();
+        counted_beside(&mut lanes, count)
     }
 }
 

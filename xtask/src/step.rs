@@ -61,6 +61,12 @@ impl std::ops::Add for Tally {
     }
 }
 
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, tally| sum + tally)
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed", self.passed, self.failed)
@@ -92,7 +98,7 @@ impl Report {
 
     /// Prints the table and, as the last line of all, the sum.
     pub fn finish(&self) -> bool {
-        let total = self.steps.iter().fold(Tally::default(), |sum, (_, tally, _)| sum + tally.clone());
+        let total: Tally = self.steps.iter().map(|(_, tally, _)| tally.clone()).sum();
         let time: Duration = self.steps.iter().map(|(_, _, time)| *time).sum();
         println!("\n=== all steps, {:.1} s", time.as_secs_f64());
         for (name, tally, time) in &self.steps {
@@ -146,7 +152,27 @@ pub fn must(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs a program, shows its output as it comes and lets `count` read each line.
 /// A program that fails without a failure counted is one failure.
-pub fn counted(command: &mut Command, mut count: impl FnMut(&str, &mut Tally)) -> anyhow::Result<Tally> {
+pub fn counted(command: &mut Command, count: impl FnMut(&str, &mut Tally)) -> anyhow::Result<Tally> {
+    read(command, "", count)
+}
+
+/// The same with several programs beside each other, each line with its program's number before it.
+pub fn counted_beside(commands: &mut [Command], count: fn(&str, &mut Tally)) -> anyhow::Result<Tally> {
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = commands
+            .iter_mut()
+            .enumerate()
+            .map(|(number, command)| scope.spawn(move || read(command, &format!("{number}| "), count)))
+            .collect();
+        let tallies = readers.into_iter().map(|reader| match reader.join() {
+            Ok(tally) => tally,
+            Err(_) => bail!("a reader of a program's output has panicked"),
+        });
+        tallies.sum()
+    })
+}
+
+fn read(command: &mut Command, mark: &str, mut count: impl FnMut(&str, &mut Tally)) -> anyhow::Result<Tally> {
     let program = command.get_program().display().to_string();
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {program}"))?;
     let output = child.stdout.take().context("no stdout")?;
@@ -154,7 +180,7 @@ pub fn counted(command: &mut Command, mut count: impl FnMut(&str, &mut Tally)) -
     let mut reasons = Reasons::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        println!("{line}");
+        println!("{mark}{line}");
         count(&line, &mut tally);
         reasons.read(&line);
     }
@@ -228,6 +254,20 @@ mod tests {
         let mut fails = Command::new("sh");
         assert_eq!(counted(fails.args(["-c", "echo '5 passed, 0 failed'; exit 3"]), count_sum).unwrap(), sum(5, 1));
         assert!(counted(Command::new("sh").args(["-c", "true"]), count_sum).is_err());
+    }
+
+    #[test]
+    fn programs_beside_each_other_are_summed_and_one_that_fails_is_not_lost() {
+        let program = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let mut commands =
+            ["echo '5 passed, 0 failed'", "echo 'x FAILED'; echo '1 passed, 1 failed'; exit 1"].map(program);
+        let tally = counted_beside(&mut commands, count_sum).unwrap();
+        assert_eq!((tally.passed, tally.failed, tally.reasons), (6, 1, vec!["x FAILED".to_owned()]));
+        assert!(counted_beside(&mut ["echo '5 passed, 0 failed'", "true"].map(program), count_sum).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use anyhow::bail;
 
 pub const USAGE: &str = "usage: chaos --server PATH --tools DIR [--members 3|5] [--seed N] [--seconds S] [--only FAULT,..] [--minutes M]
-             [--traffic PATH] [--check PATH] [--second PATH] [--volatile PATH] [--cases FILE] [--control]
+             [--traffic PATH] [--check PATH] [--second PATH] [--volatile PATH] [--cases FILE] [--part I/N] [--control]
              [--prove] [--never-heal] [--plan] [--keep] [--list]
 
   --server      the program under test, called with etcd's flags
@@ -21,6 +21,7 @@ pub const USAGE: &str = "usage: chaos --server PATH --tools DIR [--members 3|5] 
   --second      another judge, who is given the history and nothing else
   --volatile    the server on a disk whose unsynced bytes die with the process: run where a fault is a power cut
   --cases       the runs of a file, one a line, each with --seed, --members, --seconds and --only of its own
+  --part        of the runs of a file, those whose number leaves I when it is divided by N
   --control     the program is a real etcd: help where etcd is known to need help
   --prove       one cluster for each fault, which must be felt, and healed
   --never-heal  leave all faults in force: the run must fail
@@ -42,6 +43,8 @@ pub struct Options {
     pub second: Option<PathBuf>,
     pub volatile: Option<PathBuf>,
     pub cases: Option<PathBuf>,
+    /// The remainder, and by what is divided.
+    pub part: (usize, usize),
     pub members: usize,
     pub seed: u64,
     pub seconds: u64,
@@ -69,6 +72,7 @@ impl Options {
             second: None,
             volatile: None,
             cases: None,
+            part: (0, 1),
             members: 3,
             seed,
             seconds: 60,
@@ -103,6 +107,7 @@ impl Options {
                 "--second" => self.second = Some(std::path::absolute(value()?)?),
                 "--volatile" => self.volatile = Some(std::path::absolute(value()?)?),
                 "--cases" => self.cases = Some(std::path::absolute(value()?)?),
+                "--part" => self.part = part(&value()?)?,
                 "--members" => self.members = value()?.parse()?,
                 "--seed" => self.seed = value()?.parse()?,
                 "--seconds" => self.seconds = value()?.parse()?,
@@ -163,6 +168,12 @@ impl Options {
     }
 }
 
+/// `I/N`
+fn part(text: &str) -> anyhow::Result<(usize, usize)> {
+    let part = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    part.filter(|(i, n)| i < n).with_context(|| format!("--part {text}: I/N, I below N\n{USAGE}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +207,13 @@ mod tests {
         assert_eq!((case.seed, case.members, case.server), (9, 5, options.server.clone()));
         assert!(case.only == ["kill", "flap"] && case.cases.is_none());
         assert!(options.of_case("--seed x").is_err());
+    }
+
+    #[test]
+    fn a_part_is_one_of_several() {
+        assert_eq!(parse("--server /a --tools /t --part 1/3").unwrap().part, (1, 3));
+        for wrong in ["3/3", "1", "a/b", "0/0"] {
+            assert!(parse(&format!("--server /a --tools /t --part {wrong}")).is_err(), "{wrong}");
+        }
     }
 }

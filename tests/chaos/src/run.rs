@@ -90,8 +90,10 @@ fn wanted(options: &Options, seed: u64) -> Wanted<'_> {
 /// The runs of a file; lines that begin with # say why they are there.
 fn cases(options: &Options, file: &Path) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (first, step) = options.part;
     let mut failed = 0;
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in lines.skip(first).step_by(step) {
         let case = options.of_case(line).with_context(|| format!("{}: {line}", file.display()))?;
         if !one(&case, &plan(&case, case.seed)?, false)? {
             failed += 1;
