@@ -74,7 +74,8 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     }
     let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let domain = domain.or_else(|| domain_of(&resolv_conf)).unwrap_or_else(|| "cluster.local".to_owned());
-    let defaults = Defaults { repository: image, version: env!("CARGO_PKG_VERSION").to_owned(), domain };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let defaults = Defaults { repository: image, version, domain, namespace: namespace.clone() };
     Ok(Command::Run(Options { defaults, namespaces, listen, leader_elect, namespace }))
 }
 

@@ -15,6 +15,7 @@ pub mod world;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -94,9 +95,10 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     if let Some(smallest) = objects.smallest_volume().filter(|_| valid.wanted.volumes) {
         valid.fit_quota(smallest);
     }
-    let (mut problems, mut monitored) = (Vec::new(), None);
+    let (mut problems, mut monitored, mut isolated) = (Vec::new(), None, None);
     if !valid.wanted.paused {
         services(client, &valid).await?;
+        isolated = isolate(client, cluster, &valid).await?;
         monitored = monitor(client, cluster, &valid).await?;
         problems = certificates::ensure(client, &valid, &mut objects, now).await?;
     }
@@ -111,6 +113,9 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     let mut status = status::status(cluster, &valid, &objects, &answers, &certificates, &world, &step);
     if let Some(monitored) = monitored {
         status::monitored(&mut status, monitored, now);
+    }
+    if let Some(isolated) = isolated {
+        status::isolated(&mut status, isolated, now);
     }
     write(client, cluster, status).await?;
     fail::reached(Point::Recorded, &step);
@@ -145,13 +150,25 @@ async fn monitor(client: &Client, cluster: &EtcdCluster, valid: &Valid) -> Resul
             Err(error) => Err(error.into()),
         };
     }
-    if !status::is_monitored(cluster) {
+    if !status::holds(cluster, status::MONITORED) {
         return Ok(None);
     }
-    match api.delete(&valid.names.cluster, &Default::default()).await {
-        Err(error) if !act::is(&error, 404) => Err(error.into()),
-        _ => Ok(Some(Monitored::No)),
+    withdraw(&api, valid).await?;
+    Ok(Some(Monitored::No))
+}
+
+/// Whether there is a NetworkPolicy; `None`: nobody has ever asked for one.
+async fn isolate(client: &Client, cluster: &EtcdCluster, valid: &Valid) -> Result<Option<bool>, PassError> {
+    let api = Api::<NetworkPolicy>::namespaced(client.clone(), &valid.names.namespace);
+    if valid.spec.network.network_policy.enabled {
+        apply(&api, &build::network_policy(valid), valid).await?;
+        return Ok(Some(true));
     }
+    if !status::holds(cluster, status::ISOLATED) {
+        return Ok(None);
+    }
+    withdraw(&api, valid).await?;
+    Ok(Some(false))
 }
 
 async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<(), PassError> {
@@ -162,12 +179,20 @@ async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<
     };
     match build::disruption_budget(valid, voters) {
         Some(budget) => apply(&api, &budget, valid).await?,
-        None => match api.delete(&valid.names.cluster, &Default::default()).await {
-            Err(error) if !act::is(&error, 404) => return Err(error.into()),
-            _ => {}
-        },
+        None => withdraw(&api, valid).await?,
     }
     Ok(())
+}
+
+/// Deletes the object that has the cluster's name, if there is one.
+async fn withdraw<K>(api: &Api<K>, valid: &Valid) -> kube::Result<()>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(&valid.names.cluster, &Default::default()).await {
+        Err(error) if !act::is(&error, 404) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes an object what it is to be. One of that name that is not the cluster's stays as it is.

@@ -92,16 +92,10 @@ fn run() -> anyhow::Result<bool> {
         ["lab", rest @ ..] => lab::run(&root, rest),
         ["bench", rest @ ..] => bench::run(&root, rest),
         ["crds"] => {
-            step::must(test::cargo(&root).args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--package",
-                "garboard-operator",
-                "--",
-                "crds",
-                "crds",
-            ]))?;
+            for folder in ["crds", "charts/garboard-operator/files/crds"] {
+                let run = ["run", "--quiet", "--locked", "--package", "garboard-operator", "--", "crds", folder];
+                step::must(test::cargo(&root).args(run))?;
+            }
             Ok(true)
         }
         other => bail!("unknown: {}\n\n{USAGE}", other.join(" ")),

@@ -5,6 +5,7 @@ pub mod monitor;
 pub mod secret;
 
 mod pod;
+mod policy;
 mod service;
 mod volume;
 
@@ -12,6 +13,7 @@ pub use pod::CONTAINER;
 pub use pod::peer_url;
 pub use pod::pod;
 pub use pod::spec_hash;
+pub use policy::network_policy;
 pub use secret::credentials;
 pub use service::client_service;
 pub use service::disruption_budget;

@@ -210,12 +210,14 @@ pub enum Monitored {
     NotInstalled,
 }
 
-const MONITORED: &str = "Monitored";
+/// Conditions that tell of what there is on demand only: who never asked for it is not told.
+pub const MONITORED: &str = "Monitored";
+pub const ISOLATED: &str = "Isolated";
 
-/// Whether there may be a PodMonitor.
-pub fn is_monitored(cluster: &EtcdCluster) -> bool {
+/// Whether the last pass left a condition true.
+pub fn holds(cluster: &EtcdCluster, kind: &str) -> bool {
     let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == MONITORED && condition.status == "True")
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 pub fn monitored(status: &mut EtcdClusterStatus, monitored: Monitored, now: Timestamp) {
@@ -227,6 +229,16 @@ pub fn monitored(status: &mut EtcdClusterStatus, monitored: Monitored, now: Time
         }
     };
     let verdict = Verdict { kind: MONITORED, holds: Some(holds), reason, message: message.to_owned() };
+    let generation = status.observed_generation;
+    conditions(&mut status.conditions, vec![verdict], generation, now);
+}
+
+pub fn isolated(status: &mut EtcdClusterStatus, isolated: bool, now: Timestamp) {
+    let (reason, message) = match isolated {
+        true => ("NetworkPolicy", "as far as the cluster's network plugin enforces NetworkPolicies"),
+        false => ("Disabled", ""),
+    };
+    let verdict = Verdict { kind: ISOLATED, holds: Some(isolated), reason, message: message.to_owned() };
     let generation = status.observed_generation;
     conditions(&mut status.conditions, vec![verdict], generation, now);
 }

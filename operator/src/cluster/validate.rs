@@ -26,6 +26,8 @@ pub struct Defaults {
     pub repository: String,
     pub version: String,
     pub domain: String,
+    /// Where the operator itself runs.
+    pub namespace: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,7 @@ pub struct Valid {
     /// Why they are not to run another one, which was asked for.
     pub refused_version: Option<String>,
     repository: String,
+    pub operator_namespace: String,
     pub quota_bytes: u64,
     pub max_request_bytes: u64,
     pub cert_validity: SignedDuration,
@@ -186,6 +189,7 @@ pub fn validate(cluster: &EtcdCluster, defaults: &Defaults) -> Result<Valid, Inv
         recorded_version: recorded,
         refused_version: None,
         repository: repository.clone(),
+        operator_namespace: defaults.namespace.clone(),
         quota_bytes,
         max_request_bytes,
         cert_validity: time("tls.certValidity", &spec.tls.cert_validity)?,
@@ -248,18 +252,23 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn cluster(spec: serde_json::Value) -> EtcdCluster {
+    pub fn cluster(spec: serde_json::Value) -> EtcdCluster {
         let mut cluster = EtcdCluster::new("a", serde_json::from_value(spec).unwrap());
         cluster.metadata.namespace = Some("n".to_owned());
         cluster.metadata.uid = Some("u".to_owned());
         cluster
     }
 
-    fn defaults() -> Defaults {
-        Defaults { repository: "r/garboard".into(), version: "1.2.3".into(), domain: "cluster.local".into() }
+    pub fn defaults() -> Defaults {
+        Defaults {
+            repository: "r/garboard".into(),
+            version: "1.2.3".into(),
+            domain: "cluster.local".into(),
+            namespace: "o".into(),
+        }
     }
 
     #[test]

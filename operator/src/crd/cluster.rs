@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -328,6 +329,19 @@ pub struct Network {
     /// Empty: as the operator's own Pod knows it.
     #[schemars(length(max = 253))]
     pub cluster_domain: String,
+    pub network_policy: Policy,
+}
+
+/// A NetworkPolicy for the members: port 2380 is for members of the cluster alone.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[("self.enabled || size(self.clientPeers) == 0", "clientPeers are of no use while network.networkPolicy is not enabled")])))]
+pub struct Policy {
+    pub enabled: bool,
+    /// Who may reach port 2379, besides the members and the operator; empty: anybody.
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub client_peers: Vec<NetworkPolicyPeer>,
 }
 
 /// Certificates. By default a CA of the cluster's own signs them, and both sides of every connection show one.

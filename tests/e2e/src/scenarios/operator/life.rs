@@ -54,6 +54,7 @@ pub fn operator_life(lab: &Lab) -> anyhow::Result<u32> {
     let (mut life, traffic) = Life::begin(lab, &cluster, steps)?;
     life.refusals(&cluster)?;
     life.found_plane(lab, &cluster)?;
+    life.isolate()?;
     life.resize()?;
     life.lose_pods()?;
     life.lose_data()?;
@@ -134,6 +135,21 @@ impl<'a> Life<'a> {
         ensure!(!bare.status.success(), "a client without a certificate is served");
         self.steps.held("each member has its name; nobody is served without a certificate");
         Ok(())
+    }
+
+    /// A NetworkPolicy comes and goes. The lab's network does not enforce it.
+    fn isolate(&mut self) -> anyhow::Result<()> {
+        let pods = self.store.uids("pods")?;
+        let condition = r#"{.status.conditions[?(@.type=="Isolated")].status}"#;
+        self.store
+            .patch(r#"{"spec":{"network":{"networkPolicy":{"enabled":true,"clientPeers":[{"podSelector":{}}]}}}}"#)?;
+        until("NetworkPolicy", LIMIT, || Ok((self.store.get(condition)? == "True").then_some(())))?;
+        ensure!(self.store.names("networkpolicies")? == ["store"], "{:?}", self.store.names("networkpolicies"));
+        self.store.patch(r#"{"spec":{"network":{"networkPolicy":{"enabled":false,"clientPeers":[]}}}}"#)?;
+        until("end of the NetworkPolicy", LIMIT, || Ok((self.store.get(condition)? == "False").then_some(())))?;
+        ensure!(self.store.names("networkpolicies")?.is_empty(), "{:?}", self.store.names("networkpolicies"));
+        ensure!(self.store.uids("pods")? == pods, "Pods are others than before");
+        self.check("a NetworkPolicy made and withdrawn")
     }
 
     fn resize(&mut self) -> anyhow::Result<()> {

@@ -34,6 +34,8 @@ pub(super) const CALLS: &[Call] = &[
     call("", "secrets", &["get", "list", "create", "patch", "delete"]),
     // The same.
     call("cert-manager.io", "certificates", &["get", "list", "create", "patch", "delete"]),
+    // cluster.rs: `isolate` applies or deletes.
+    call("networking.k8s.io", "networkpolicies", &["get", "create", "patch", "delete"]),
     // cluster.rs: `monitor`.
     call("monitoring.coreos.com", "podmonitors", &["get", "create", "patch", "delete"]),
     // cluster.rs: `budget` applies or deletes.
