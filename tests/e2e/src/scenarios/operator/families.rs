@@ -9,11 +9,14 @@ use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
 use super::store;
 use super::store::EXAMPLE;
+use super::store::SHORTEST;
 use super::store::Store;
 use crate::scenario::Lab;
 
 /// There where the kernel has IPv6.
 const IPV6: &str = "/proc/net/if_inet6";
+/// A name as long as may be.
+const LONGEST: &str = "an-etcdcluster-whose-name-is-40-long-abc";
 
 pub fn operator_dual_stack(lab: &Lab) -> anyhow::Result<u32> {
     run(lab, Families::Dual, &["IPv4", "IPv6"])
@@ -64,6 +67,10 @@ fn run(lab: &Lab, families: Families, expected: &[&str]) -> anyhow::Result<u32> 
     store.check()?;
     store.agree()?;
     steps.held("it shrinks, grows, and loses a Pod");
+
+    cluster.apply(&SHORTEST.replace("store", LONGEST))?;
+    Store::new(&cluster, LONGEST).wait(3)?;
+    steps.held(&format!("three members of {LONGEST}"));
     let held = steps.count();
     cluster.down()?;
     Ok(held)
