@@ -283,15 +283,17 @@ impl Node {
         }
     }
 
-    /// Rebuilds the database file without its free pages, while reads and writes go on. One at a time.
+    /// Rebuilds the database file without its free pages, while reads and writes go on. One at a time; it goes on to its end also when nobody
+    /// waits for it any more.
     ///
     /// # Errors
     /// The disk; the old file stays in use then.
     pub async fn defragment(&self) -> Result<(), Error> {
-        let _one = self.0.defragmenting.lock().await;
+        let turn = Arc::clone(&self.0.defragmenting).lock_owned().await;
         self.flush().await?;
         let inner = Arc::clone(&self.0);
         spawn::blocking(move || {
+            let _turn = turn;
             inner.metrics.defrag_inflight.set(1);
             let _timer = inner.metrics.defrag_duration.start_timer();
             let (started, before) = (clock::now(), inner.backend.size().total_bytes);

@@ -247,6 +247,25 @@ async fn reads_and_writes_go_on_during_a_defragmentation() {
     stop(node).await;
 }
 
+/// Whatever is done with the database's file next waits for its end.
+#[tokio::test]
+async fn a_defragmentation_whose_caller_goes_away_keeps_its_turn() {
+    let dir = TempDir::new().unwrap();
+    let node = start(config(&dir)).await;
+    let large = "v".repeat(1 << 20);
+    for n in 0..16 {
+        node.propose(put(&format!("k{n}"), &large)).await.unwrap();
+    }
+    let mut given_up = 0;
+    for ms in [1, 5, 10, 20] {
+        let waited = garboard_runtime::clock::timeout(Duration::from_millis(ms), node.defragment()).await;
+        given_up += u32::from(waited.is_err());
+        node.defragment().await.unwrap();
+    }
+    assert!(given_up > 0, "it is done too soon to be left alone");
+    stop(node).await;
+}
+
 #[tokio::test]
 async fn a_disk_that_fills_up_refuses_what_adds_data_until_there_is_space() {
     let disk = MemoryDisk::new();

@@ -196,16 +196,34 @@ pub struct Backend {
     in_use_bytes: AtomicU64,
 }
 
+/// The path of what is made for the file at `path`: no other file's is the same.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    PathBuf::from(name)
+}
+
 // === impl Backend ===
 
 impl Backend {
+    /// Removes the file at `path`, which nobody has open, and what an interruption has left of its making.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
+        [path.to_owned(), defrag::copy_path(path), beside(path, "new.tmp")]
+            .iter()
+            .try_for_each(|path| remove_leftover(disk, path))
+    }
+
     /// Opens the file at `path`, creating it when missing; removes what an interrupted defragmentation left.
     ///
     /// # Errors
     /// `Database` when redb finds it damaged; `Version` when a later release wrote it.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, options: BackendOptions) -> Result<Self, BackendError> {
-        let (copy, fresh) = (defrag::copy_path(path), path.with_extension("new.tmp"));
-        remove_leftover(&*disk, &copy)?;
+        let fresh = beside(path, "new.tmp");
+        remove_leftover(&*disk, &defrag::copy_path(path))?;
         remove_leftover(&*disk, &fresh)?;
         let (generation, sizes) = if exists(&*disk, path)? {
             // A process killed between a swap and this sync left a name that a power cut could still take back.

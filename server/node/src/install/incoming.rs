@@ -89,7 +89,7 @@ fn incoming_path(db_path: &Path) -> PathBuf {
 }
 
 fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    if disk.exists(path)? { disk.remove(path) } else { Ok(()) }
+    Backend::remove(disk, path).map_err(io::Error::other)
 }
 
 fn invalid(why: impl Into<String>) -> io::Error {

@@ -87,7 +87,7 @@ pub(crate) fn wait_for_room(backend: &Backend) {
 }
 
 pub(crate) fn copy_path(path: &Path) -> PathBuf {
-    path.with_extension("defrag.tmp")
+    super::beside(path, "defrag.tmp")
 }
 
 pub(crate) fn run(backend: &Backend, pace: DefragPace) -> Result<DefragStats, BackendError> {

@@ -10,6 +10,7 @@ use garboard_runtime::spawn;
 use redb::ReadableDatabase as _;
 
 use super::*;
+use crate::disk::OpenOptions;
 use crate::disk::memory::MemoryDisk;
 
 pub(super) type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
@@ -226,6 +227,22 @@ fn defragmentation_runs_beside_reads_and_commits() {
     drop(backend);
     assert_eq!(all_rows(&open(&disk).unwrap().read().unwrap()), rows);
     assert!(!disk.exists(&defrag::copy_path(&path())).unwrap());
+}
+
+/// A snapshot that is received while a defragmentation runs is such a file.
+#[test]
+fn a_file_beside_has_leftovers_of_its_own() {
+    let disk = new_disk();
+    let copy = defrag::copy_path(&path());
+    let other = path().with_extension("incoming");
+    drop(open(&disk).unwrap());
+    disk.open(&copy, OpenOptions::create_new()).unwrap();
+    drop(Backend::open(Arc::new(disk.clone()), &other, BackendOptions::default()).unwrap());
+    assert!(disk.exists(&copy).unwrap());
+    Backend::remove(&disk, &other).unwrap();
+    assert!(disk.exists(&copy).unwrap() && disk.exists(&path()).unwrap() && !disk.exists(&other).unwrap());
+    drop(open(&disk).unwrap());
+    assert!(!disk.exists(&copy).unwrap());
 }
 
 #[test]

@@ -164,7 +164,11 @@ impl<'a> Store<'a> {
         until("acknowledged write", LIMIT, || {
             Ok(self.etcdctl(&["put", &key, "value"])?.status.success().then_some(()))
         })?;
-        let keys = self.etcdctl_ok(&["get", "key", "--prefix", "--keys-only"])?;
+        // The Service may lead to a member whose node has just been cut off; what is answered is right at once.
+        let keys = until("answer to a read", LIMIT, || {
+            let read = self.etcdctl(&["get", "key", "--prefix", "--keys-only"])?;
+            Ok(read.status.success().then_some(read.stdout))
+        })?;
         let count = keys.lines().filter(|line| !line.is_empty()).count();
         ensure!(count == usize::try_from(self.written)?, "{count} of {} keys", self.written);
         Ok(())
