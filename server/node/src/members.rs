@@ -210,6 +210,25 @@ impl Node {
         Ok(Some(Change::Promote(id, node)))
     }
 
+    /// Ends a change of the voters that a leader before this one has left halfway.
+    async fn settle(&self) {
+        if !self.consensus().is_joint() {
+            return;
+        }
+        // Whoever makes a change ends it.
+        let _one = self.0.changing_members.lock().await;
+        if !self.consensus().is_joint() || !self.is_leader() {
+            return;
+        }
+        match self.consensus().settle().await {
+            Ok(()) => tracing::info!("ended a change of the voters that was left halfway"),
+            // Its first step is not committed yet.
+            Err(ConsensusError::InProgress) => {}
+            // Tried anew the next time.
+            Err(error) => tracing::warn!(%error, "a change of the voters that was left halfway is not ended yet"),
+        }
+    }
+
     /// Makes a voter of one that was added as such and has caught up, if there is one and this member leads.
     async fn promote_next(&self) {
         if self.next_promotion().is_none() {
@@ -347,6 +366,7 @@ pub(crate) async fn run_promotions(node: Node) {
         if !node.is_leader() {
             continue;
         }
+        node.settle().await;
         node.promote_next().await;
     }
 }

@@ -271,6 +271,18 @@ impl Consensus {
         metrics.membership_config.membership().get_joint_config().clone()
     }
 
+    /// Whether two sets of voters decide together: a change of them is under way, or was given up halfway.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.configs().len() > 1
+    }
+
+    /// Ends a change of the voters that nobody goes on with, since the leader that made it is gone: the newer of the two sets remains.
+    /// Until then the loss of one member can cost the quorum of either.
+    pub(crate) async fn settle(&self) -> Result<(), ConsensusError> {
+        // What openraft's own second step is.
+        self.change_voters(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await
+    }
+
     /// Changes the membership, and returns when that is committed. One change at a time.
     pub(crate) async fn change(&self, change: Change) -> Result<(), ConsensusError> {
         let one = |id: u64, node: MemberNode| BTreeMap::from([(id, node)]);
@@ -285,7 +297,15 @@ impl Consensus {
             Change::RemoveVoter(id) => (ChangeMembers::RemoveVoters(BTreeSet::from([id])), false),
             Change::RemoveLearner(id) => (ChangeMembers::RemoveNodes(BTreeSet::from([id])), true),
         };
-        self.raft.change_membership(changes, retain).await.map(drop).map_err(|e| match e {
+        self.change_voters(changes, retain).await
+    }
+
+    /// A change of the voters has two steps: it goes on to its end also when nobody waits for it any more.
+    async fn change_voters(&self, changes: ChangeMembers<u64, MemberNode>, retain: bool) -> Result<(), ConsensusError> {
+        let raft = self.raft.clone();
+        let changing = spawn::task(async move { raft.change_membership(changes, retain).await });
+        let changed = changing.await.map_err(|e| ConsensusError::Stopped(e.to_string()))?;
+        changed.map(drop).map_err(|e| match e {
             RaftError::APIError(e) => write_error(e),
             RaftError::Fatal(f) => ConsensusError::Stopped(f.to_string()),
         })

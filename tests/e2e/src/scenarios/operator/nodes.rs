@@ -1,10 +1,12 @@
 //! What happens to an EtcdCluster when its nodes are drained, cut off, and lost for good.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::ensure;
 use garboard_lab::Families;
+use garboard_lab::Lab as Kubernetes;
 use garboard_lab::Node;
 
 use super::super::kubernetes::Steps;
@@ -12,6 +14,8 @@ use super::super::kubernetes::bring_up;
 use super::store;
 use super::store::EXAMPLE;
 use super::store::LIMIT;
+use super::store::NAMESPACE;
+use super::store::OPERATOR;
 use super::store::Store;
 use super::traffic::Traffic;
 use crate::scenario::Lab;
@@ -20,14 +24,17 @@ use crate::wait::until;
 /// Until Kubernetes takes a node for lost, and the operator after it.
 const LOST_LIMIT: Duration = Duration::from_secs(300);
 const NODES: usize = 4;
+/// After which the operator takes a node that is not Ready for lost.
+const NODE_LOST_FOR: Duration = Duration::from_secs(5);
 
 pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     let mut steps = Steps::begin();
     let cluster = bring_up(lab, NODES, Families::Ipv4, &mut steps)?;
     store::install(lab, &cluster)?;
     let mut store = Store::new(&cluster, "store");
-    let quick = "healing:\n    nodeLostFor: 5s\n  placement:\n    antiAffinity: Required\n  size: 3";
-    cluster.apply(&EXAMPLE.replace("size: 3", quick))?;
+    let lost = NODE_LOST_FOR.as_secs();
+    let quick = format!("healing:\n    nodeLostFor: {lost}s\n  placement:\n    antiAffinity: Required\n  size: 3");
+    cluster.apply(&EXAMPLE.replace("size: 3", &quick))?;
     store.wait(3)?;
     store.start_client()?;
     let traffic = Traffic::start(&cluster, lab.seed)?;
@@ -57,6 +64,8 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     let members = store.names("etcdmembers")?;
     let away: Vec<Node<'_>> = spare(&store)?.into_iter().take(2).collect();
     ensure!(away.len() == 2, "{} nodes with members besides the first", away.len());
+    // Whoever is to tell of it must not be cut off with them.
+    move_operators(&cluster, &away)?;
     for node in &away {
         node.cut()?;
     }
@@ -64,6 +73,17 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     let put = store.etcdctl(&["--command-timeout=3s", "put", "other", "value"])?;
     ensure!(!put.status.success(), "a write without a quorum is acknowledged");
     steps.held("two of three cut off: it says that it is not Available");
+    for node in &away {
+        cluster.wait_node(&node.name(), "Unknown")?;
+    }
+    // Longer than a single node may be away.
+    let begin = Instant::now();
+    while begin.elapsed() < 2 * NODE_LOST_FOR {
+        let kept = store.names("etcdmembers")?;
+        ensure!(members == kept, "members without a quorum were changed: {members:?}, then {kept:?}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    steps.held("and nobody is removed");
     for node in &away {
         node.heal()?;
     }
@@ -73,9 +93,6 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     store.wait(3)?;
     store.check()?;
     steps.held("healed: Ready again");
-    let kept = store.names("etcdmembers")?;
-    ensure!(members == kept, "members without a quorum were changed: {members:?}, then {kept:?}");
-    steps.held("and nobody was removed meanwhile");
 
     let node = spare(&store)?.into_iter().next().context("no node with a member can be spared")?;
     let lost = on_node(&store, &node.name())?;
@@ -91,6 +108,17 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     let held = steps.count();
     cluster.down()?;
     Ok(held)
+}
+
+/// Has no operator run on `nodes`.
+fn move_operators(cluster: &Kubernetes, nodes: &[Node<'_>]) -> anyhow::Result<()> {
+    for node in nodes {
+        cluster.kubectl_ok(&["cordon", &node.name()])?;
+    }
+    let home = format!("--namespace={NAMESPACE}");
+    cluster.kubectl_ok(&[&home, "delete", "pods", "--all"])?;
+    cluster.kubectl_ok(&[&home, "rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=120s"])?;
+    nodes.iter().try_for_each(Node::uncordon)
 }
 
 /// The nodes that members run on, but for the first.

@@ -183,8 +183,8 @@ type hash struct {
 type member struct {
 	ID      uint64   `json:"id"`
 	Name    string   `json:"name"`
-	Peers   []string `json:"peers"`
-	Clients []string `json:"clients"`
+	Peers   []string `json:"peers,omitempty"`
+	Clients []string `json:"clients,omitempty"`
 	Learner bool     `json:"learner,omitempty"`
 }
 

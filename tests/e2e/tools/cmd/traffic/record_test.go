@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -19,6 +20,14 @@ func TestLargeValuesAreRecordedWithoutTheirPadding(t *testing.T) {
 		if recorded([]byte(other)) != other {
 			t.Errorf("%q is recorded as %q", other, recorded([]byte(other)))
 		}
+	}
+}
+
+// One that was added and has not been started yet. The judge reads no null.
+func TestAMemberWithoutClientURLsIsRecordedWithoutThem(t *testing.T) {
+	line, err := json.Marshal(member{ID: 7})
+	if err != nil || string(line) != `{"id":7,"name":""}` {
+		t.Fatalf("%s, %v", line, err)
 	}
 }
 
