@@ -5,7 +5,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitStatus;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use anyhow::bail;
 
 use crate::certs::Authority;
 use crate::certs::Identity;
@@ -190,6 +194,20 @@ pub fn wait_ready(process: &mut Process) -> anyhow::Result<()> {
     process.wait_output("readiness", READY_LIMIT, |text| text.contains(READY)).map(drop)
 }
 
+/// A port that nobody listens on, and that was not given before. Below those that the kernel gives to connections: one of these could be in
+/// use again before it is listened on.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Runs beside each other begin at different ones.
+    let begin = std::process::id().wrapping_mul(61);
+    for _ in 0..COUNT {
+        let number = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::SeqCst));
+        let port = u16::try_from(FIRST + number % COUNT)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST} on")
 }
