@@ -143,32 +143,31 @@ async fn services(client: &Client, valid: &Valid) -> Result<(), PassError> {
 async fn monitor(client: &Client, cluster: &EtcdCluster, valid: &Valid) -> Result<Option<Monitored>, PassError> {
     let api =
         Api::<DynamicObject>::namespaced_with(client.clone(), &valid.names.namespace, &build::monitor::resource());
-    if valid.spec.monitoring.pod_monitor.enabled {
-        return match apply(&api, &build::monitor::pod_monitor(valid), valid).await {
-            Ok(()) => Ok(Some(Monitored::Yes)),
-            Err(ActError::Kube(error)) if act::is(&error, 404) => Ok(Some(Monitored::NotInstalled)),
-            Err(error) => Err(error.into()),
-        };
+    let wanted = valid.spec.monitoring.pod_monitor.enabled.then(|| build::monitor::pod_monitor(valid));
+    match on_demand(&api, wanted, status::holds(cluster, status::MONITORED), valid).await {
+        Ok(there) => Ok(there.map(|there| if there { Monitored::Yes } else { Monitored::No })),
+        Err(ActError::Kube(error)) if act::is(&error, 404) => Ok(Some(Monitored::NotInstalled)),
+        Err(error) => Err(error.into()),
     }
-    if !status::holds(cluster, status::MONITORED) {
-        return Ok(None);
-    }
-    withdraw(&api, valid).await?;
-    Ok(Some(Monitored::No))
 }
 
 /// Whether there is a NetworkPolicy; `None`: nobody has ever asked for one.
 async fn isolate(client: &Client, cluster: &EtcdCluster, valid: &Valid) -> Result<Option<bool>, PassError> {
     let api = Api::<NetworkPolicy>::namespaced(client.clone(), &valid.names.namespace);
-    if valid.spec.network.network_policy.enabled {
-        apply(&api, &build::network_policy(valid), valid).await?;
-        return Ok(Some(true));
+    let wanted = valid.spec.network.network_policy.enabled.then(|| build::network_policy(valid));
+    Ok(on_demand(&api, wanted, status::holds(cluster, status::ISOLATED), valid).await?)
+}
+
+/// Makes an object that is wanted, and deletes one that there was; whether there is one, `None` where there never was.
+async fn on_demand<K>(api: &Api<K>, wanted: Option<K>, was: bool, valid: &Valid) -> Result<Option<bool>, ActError>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    match wanted {
+        Some(object) => apply(api, &object, valid).await.map(|()| Some(true)),
+        None if was => withdraw(api, valid).await.map(|()| Some(false)).map_err(ActError::from),
+        None => Ok(None),
     }
-    if !status::holds(cluster, status::ISOLATED) {
-        return Ok(None);
-    }
-    withdraw(&api, valid).await?;
-    Ok(Some(false))
 }
 
 async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<(), PassError> {

@@ -228,9 +228,7 @@ pub fn monitored(status: &mut EtcdClusterStatus, monitored: Monitored, now: Time
             (false, "NotInstalled", "the API server knows no PodMonitors: the Prometheus operator is not installed")
         }
     };
-    let verdict = Verdict { kind: MONITORED, holds: Some(holds), reason, message: message.to_owned() };
-    let generation = status.observed_generation;
-    conditions(&mut status.conditions, vec![verdict], generation, now);
+    add(status, Verdict { kind: MONITORED, holds: Some(holds), reason, message: message.to_owned() }, now);
 }
 
 pub fn isolated(status: &mut EtcdClusterStatus, isolated: bool, now: Timestamp) {
@@ -238,7 +236,10 @@ pub fn isolated(status: &mut EtcdClusterStatus, isolated: bool, now: Timestamp) 
         true => ("NetworkPolicy", "as far as the cluster's network plugin enforces NetworkPolicies"),
         false => ("Disabled", ""),
     };
-    let verdict = Verdict { kind: ISOLATED, holds: Some(isolated), reason, message: message.to_owned() };
+    add(status, Verdict { kind: ISOLATED, holds: Some(isolated), reason, message: message.to_owned() }, now);
+}
+
+fn add(status: &mut EtcdClusterStatus, verdict: Verdict, now: Timestamp) {
     let generation = status.observed_generation;
     conditions(&mut status.conditions, vec![verdict], generation, now);
 }

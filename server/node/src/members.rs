@@ -358,7 +358,7 @@ fn plan_publish((id, said): (u64, MemberNode), members: &BTreeMap<u64, MemberNod
     Ok((node != *known).then_some(Change::Set(id, node)))
 }
 
-/// Makes voters of those that were added as such, once they have caught up, while this member leads.
+/// While this member leads: ends what was left halfway, and makes voters of those that were added as such, once they have caught up.
 pub(crate) async fn run_promotions(node: Node) {
     let mut ticks = clock::interval(PROMOTION_INTERVAL);
     loop {

@@ -228,6 +228,11 @@ impl Node<'_> {
         self.lab.kubectl_ok(&args).map(drop)
     }
 
+    /// Nothing is scheduled on it any more.
+    pub fn cordon(&self) -> anyhow::Result<()> {
+        self.lab.kubectl_ok(&["cordon", &self.name()]).map(drop)
+    }
+
     pub fn uncordon(&self) -> anyhow::Result<()> {
         self.lab.kubectl_ok(&["uncordon", &self.name()]).map(drop)
     }

@@ -280,7 +280,7 @@ impl Consensus {
     /// Until then the loss of one member can cost the quorum of either.
     pub(crate) async fn settle(&self) -> Result<(), ConsensusError> {
         // What openraft's own second step is.
-        self.change_voters(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await
+        self.to_its_end(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await
     }
 
     /// Changes the membership, and returns when that is committed. One change at a time.
@@ -297,11 +297,11 @@ impl Consensus {
             Change::RemoveVoter(id) => (ChangeMembers::RemoveVoters(BTreeSet::from([id])), false),
             Change::RemoveLearner(id) => (ChangeMembers::RemoveNodes(BTreeSet::from([id])), true),
         };
-        self.change_voters(changes, retain).await
+        self.to_its_end(changes, retain).await
     }
 
-    /// A change of the voters has two steps: it goes on to its end also when nobody waits for it any more.
-    async fn change_voters(&self, changes: ChangeMembers<u64, MemberNode>, retain: bool) -> Result<(), ConsensusError> {
+    /// A change of the voters has two steps, which openraft has its caller drive: both are taken also when nobody waits any more.
+    async fn to_its_end(&self, changes: ChangeMembers<u64, MemberNode>, retain: bool) -> Result<(), ConsensusError> {
         let raft = self.raft.clone();
         let changing = spawn::task(async move { raft.change_membership(changes, retain).await });
         let changed = changing.await.map_err(|e| ConsensusError::Stopped(e.to_string()))?;

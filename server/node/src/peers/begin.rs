@@ -2,11 +2,10 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::Stream;
-use futures_util::StreamExt as _;
 use garboard_runtime::clock;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -42,15 +41,12 @@ pub(crate) struct Begun {
 /// The same stream, and what learns of its first reading.
 pub(crate) fn told<S: Stream>(messages: S, timeout: Duration) -> (impl Stream<Item = S::Item> + use<S>, Begun) {
     let (tell, told) = oneshot::channel();
-    let begin = futures_util::stream::poll_fn({
-        let mut tell = Some(tell);
-        move |_| {
-            // Nobody hears it when the call has been given up.
-            tell.take().map(|tell| tell.send(()));
-            Poll::Ready(None)
-        }
+    let read = futures_util::future::lazy(move |_| {
+        // Nobody hears it when the call has been given up.
+        let _ = tell.send(());
+        messages
     });
-    (begin.chain(messages), Begun { told, timeout })
+    (read.flatten_stream(), Begun { told, timeout })
 }
 
 impl Begun {
@@ -78,6 +74,8 @@ impl Begun {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
+
     use super::*;
 
     const SOON: Duration = Duration::from_millis(20);

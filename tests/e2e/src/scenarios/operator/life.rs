@@ -140,13 +140,12 @@ impl<'a> Life<'a> {
     /// A NetworkPolicy comes and goes. The lab's network does not enforce it.
     fn isolate(&mut self) -> anyhow::Result<()> {
         let pods = self.store.uids("pods")?;
-        let condition = r#"{.status.conditions[?(@.type=="Isolated")].status}"#;
         self.store
             .patch(r#"{"spec":{"network":{"networkPolicy":{"enabled":true,"clientPeers":[{"podSelector":{}}]}}}}"#)?;
-        until("NetworkPolicy", LIMIT, || Ok((self.store.get(condition)? == "True").then_some(())))?;
+        until("NetworkPolicy", LIMIT, || Ok((self.store.condition("Isolated")? == "True").then_some(())))?;
         ensure!(self.store.names("networkpolicies")? == ["store"], "{:?}", self.store.names("networkpolicies"));
         self.store.patch(r#"{"spec":{"network":{"networkPolicy":{"enabled":false,"clientPeers":[]}}}}"#)?;
-        until("end of the NetworkPolicy", LIMIT, || Ok((self.store.get(condition)? == "False").then_some(())))?;
+        until("end of the NetworkPolicy", LIMIT, || Ok((self.store.condition("Isolated")? == "False").then_some(())))?;
         ensure!(self.store.names("networkpolicies")?.is_empty(), "{:?}", self.store.names("networkpolicies"));
         ensure!(self.store.uids("pods")? == pods, "Pods are others than before");
         self.check("a NetworkPolicy made and withdrawn")

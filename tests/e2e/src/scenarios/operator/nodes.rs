@@ -81,7 +81,6 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     while begin.elapsed() < 2 * NODE_LOST_FOR {
         let kept = store.names("etcdmembers")?;
         ensure!(members == kept, "members without a quorum were changed: {members:?}, then {kept:?}");
-        std::thread::sleep(Duration::from_secs(1));
     }
     steps.held("and nobody is removed");
     for node in &away {
@@ -112,9 +111,7 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
 
 /// Has no operator run on `nodes`.
 fn move_operators(cluster: &Kubernetes, nodes: &[Node<'_>]) -> anyhow::Result<()> {
-    for node in nodes {
-        cluster.kubectl_ok(&["cordon", &node.name()])?;
-    }
+    nodes.iter().try_for_each(Node::cordon)?;
     let home = format!("--namespace={NAMESPACE}");
     cluster.kubectl_ok(&[&home, "delete", "pods", "--all"])?;
     cluster.kubectl_ok(&[&home, "rollout", "status", &format!("deployment/{OPERATOR}"), "--timeout=120s"])?;
