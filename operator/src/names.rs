@@ -56,7 +56,12 @@ impl Names {
 
     /// Under which the others find a member's Pod.
     pub fn host(&self, member: &str) -> String {
-        format!("{member}.{}.{}.svc.{}", self.peer_service(), self.namespace, self.domain)
+        format!("{member}.{}", self.peer_domain())
+    }
+
+    /// In which the names of all members are.
+    pub fn peer_domain(&self) -> String {
+        format!("{}.{}.svc.{}", self.peer_service(), self.namespace, self.domain)
     }
 
     /// By which clients ask for the whole cluster.

@@ -247,7 +247,7 @@ pub fn world(
         },
         members,
         uncertified: certificates.shared.clone(),
-        store: store(answers),
+        store: store(valid, answers),
         now,
         fresh_name: format!("{}-{}", valid.names.cluster, super::random_suffix()),
     }
@@ -360,7 +360,13 @@ fn selected_node(volume: &PersistentVolumeClaim) -> Option<&str> {
     volume.annotations().get("volume.kubernetes.io/selected-node").map(String::as_str)
 }
 
-fn store(answers: &Answers) -> Store {
+/// Whether it is one that [`build::peer_url`] makes for some member.
+fn is_ours(valid: &Valid, peer_url: &str) -> bool {
+    let host = peer_url.split_once("://").map_or(peer_url, |(_, rest)| rest).split(':').next().unwrap_or_default();
+    host.split_once('.').is_some_and(|(_, domain)| domain == valid.names.peer_domain())
+}
+
+fn store(valid: &Valid, answers: &Answers) -> Store {
     let Some((_, list)) = &answers.list else { return Store::Unknown };
     let said = |id: u64| answers.of(id).map(|(_, said)| said);
     // Most members' leader: one of them may not know yet.
@@ -379,6 +385,7 @@ fn store(answers: &Answers) -> Store {
             name: member.name.clone(),
             peer_urls: member.peer_ur_ls.clone(),
             learner: member.is_learner,
+            ours: member.peer_ur_ls.iter().any(|url| is_ours(valid, url)),
             healthy,
         }
     });

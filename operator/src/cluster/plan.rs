@@ -10,6 +10,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
+use super::world::Entry;
 use super::world::Exit;
 use super::world::Known;
 use super::world::Member;
@@ -311,9 +312,9 @@ fn strays(world: &World, known: &Known, cluster_id: u64) -> Option<Step> {
                     "nobody here is this member",
                 ));
             }
-            // Nothing is left of who has lost its Pod without a volume, once its EtcdMember is deleted too.
-            None if !world.wanted.volumes && !entry.healthy && can_lose(known, entry.id) => {
-                return Some(begin(world, OperationType::RemoveMember, "", Some(entry.id), "nothing is left of it"));
+            // Its Pod, its EtcdMember and, if it had one, its volume are gone.
+            None if entry.ours => {
+                return Some(give_up(world, known, "", entry, "nothing is left of it"));
             }
             None => {
                 return Some(Step::Wait(format!(
@@ -361,15 +362,21 @@ fn lost(world: &World, known: &Known) -> Option<Step> {
     for (name, member) in &world.members {
         let Some(entry) = known.of(member) else { continue };
         let Some(why) = is_lost_for_good(world, member) else { continue };
-        if !world.wanted.healing {
-            return Some(Step::Wait(format!("{name}: {why}; healing is disabled")));
-        }
-        if !can_lose(known, entry.id) {
-            return Some(Step::Wait(format!("{name}: {why}; without it the others are no quorum")));
-        }
-        return Some(begin(world, OperationType::RemoveMember, name, Some(entry.id), why));
+        return Some(give_up(world, known, name, entry, why));
     }
     None
+}
+
+/// The member `name`, or the one that has no name here any more, leaves the store, if it may.
+fn give_up(world: &World, known: &Known, name: &str, entry: &Entry, why: &str) -> Step {
+    let who = if name.is_empty() { &entry.name } else { name };
+    if !world.wanted.healing {
+        return Step::Wait(format!("{who}: {why}; healing is disabled"));
+    }
+    if !can_lose(known, entry.id) {
+        return Step::Wait(format!("{who}: {why}; without it the others are no quorum"));
+    }
+    begin(world, OperationType::RemoveMember, name, Some(entry.id), why)
 }
 
 /// Whether those who are well, without `id`, are a quorum of the members as they are, and of those who would be left.

@@ -128,6 +128,8 @@ pub struct Entry {
     pub name: String,
     pub peer_urls: Vec<String>,
     pub learner: bool,
+    /// Its peer URL is one that the operator gives.
+    pub ours: bool,
     /// It answers, follows the leader and is not far behind it.
     pub healthy: bool,
 }

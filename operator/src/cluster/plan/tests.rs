@@ -6,7 +6,6 @@ use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::super::world::Entry;
 use super::super::world::Pod;
 use super::super::world::Recorded;
 use super::super::world::Volume;
@@ -368,7 +367,7 @@ impl Model {
                 if founds && !self.founded {
                     self.founded = true;
                     let url = Self::url(&name);
-                    self.entries.push(Entry { id: 1, peer_urls: vec![url], ..Entry::default() });
+                    self.entries.push(Entry { id: 1, peer_urls: vec![url], ours: true, ..Entry::default() });
                     self.whole.insert(1, true);
                 }
                 self.member(&name).pod = Some(Pod { uid: "p".into(), founds, ..Pod::default() });
@@ -381,7 +380,13 @@ impl Model {
             Step::AddLearner { peer_url, .. } => {
                 let id = self.whole.keys().max().map_or(1, |id| id + 1);
                 self.whole.insert(id, true);
-                self.entries.push(Entry { id, peer_urls: vec![peer_url], learner: true, ..Entry::default() });
+                self.entries.push(Entry {
+                    id,
+                    peer_urls: vec![peer_url],
+                    learner: true,
+                    ours: true,
+                    ..Entry::default()
+                });
             }
             Step::Promote { id, .. } => {
                 self.entries.iter_mut().filter(|entry| entry.id == id).for_each(|entry| entry.learner = false);
@@ -652,6 +657,20 @@ fn one_of_two_that_is_to_leave_is_needed_until_it_has_left() {
         }
     }
     assert!(model.is_as_wanted(), "{:#?}", model.world);
+}
+
+#[test]
+fn who_has_lost_all_it_had_here_is_replaced_and_a_strangers_member_is_left_alone() {
+    for ours in [true, false] {
+        let mut model = steady(3);
+        let (name, _) = model.world.members.pop_first().unwrap();
+        let id = model.id_of(&name).unwrap();
+        model.whole.insert(id, false);
+        model.entries.iter_mut().filter(|entry| entry.id == id).for_each(|entry| entry.ours = ours);
+        let last = (0..STEPS_MAX).map(|_| model.turn()).last();
+        assert_eq!(model.is_as_wanted(), ours, "{last:?} {:#?}", model.entries);
+        assert_eq!(model.entries.iter().any(|entry| entry.id == id), !ours, "{last:?}");
+    }
 }
 
 #[test]
