@@ -116,9 +116,7 @@ impl ApplyObserver for Observer {
 
     fn members(&self, membership: &StoredMembership) {
         let roster = self.links.roster();
-        for id in roster.applied(membership.nodes(), membership.removed.clone()) {
-            tracing::info!(member = %format!("{id:x}"), "a member that was added has caught up and is a voter");
-        }
+        roster.applied(membership.nodes(), membership.removed.clone());
         self.links.retain(|id| !roster.is_removed(id));
         if roster.is_removed(roster.own().member_id) {
             (self.removed)();

@@ -51,6 +51,9 @@ const SERVER: &[Row] = &[
     ("etcd_server_quota_backend_bytes", "The quota of the database in bytes.", GAUGE, |n| {
         n.config.quota_bytes().map_or(0, count)
     }),
+    ("garboard_joint_consensus", "1 while two sets of voters decide together, amid a change of them.", GAUGE, |n| {
+        i64::from(n.consensus.is_joint())
+    }),
     ("garboard_format_version", "The format that the members agreed to write.", GAUGE, |n| {
         n.store.format_version().into()
     }),

@@ -142,6 +142,13 @@ pub fn all() -> Vec<Scenario> {
             false,
             stalled_disk::stalled_disk,
         ),
+        scenario(
+            "change-halfway",
+            "the leader is lost between the steps of a change of the voters",
+            Cluster,
+            false,
+            cluster::change_halfway,
+        ),
         scenario("upgrade", "two releases in one cluster, forth and back", Cluster, true, upgrade::upgrade),
         scenario(
             "discovery-srv",

@@ -40,6 +40,11 @@ impl Stored {
         self.membership = StoredMembership::new(Some(at), membership);
     }
 
+    /// Whose quorums decide: one set of voters, or two amid a change of them.
+    pub(crate) fn configs(&self) -> &Vec<BTreeSet<u64>> {
+        self.membership.membership().get_joint_config()
+    }
+
     /// The members.
     pub(crate) fn nodes(&self) -> BTreeMap<u64, MemberNode> {
         self.membership.membership().nodes().map(|(id, node)| (*id, node.clone())).collect()

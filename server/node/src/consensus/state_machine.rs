@@ -3,6 +3,7 @@
 //! A snapshot, to openraft, is the checkpoint: building one flushes what is applied and records how far that came. What a peer is sent is read
 //! from the database when the sending begins.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -120,6 +121,7 @@ impl StateMachine {
     fn apply_entry(&mut self, id: LogId, payload: Payload) -> io::Result<Outcomes> {
         let started = clock::now();
         let observer = &self.observer;
+        let voters = matches!(payload, Payload::Membership(_)).then(|| self.membership.configs().clone());
         let mut applied = apply(&mut self.applier, &mut self.membership, id, payload, |command, outcome| {
             observer.applied(command, outcome);
             Ok(())
@@ -128,11 +130,23 @@ impl StateMachine {
             observer.forwarded(applied.sequence, std::mem::take(&mut applied.outcomes));
         }
         self.applied = Some(id);
-        if applied.is_membership {
+        if let Some(before) = voters {
+            self.tell_voters(&before);
             observer.members(&self.membership);
         }
         observer.finished(position(id), started.elapsed());
         Ok(Outcomes(applied.outcomes))
+    }
+
+    /// Logs the end of a change of the voters: its first step, after which two sets of them decide together, is none.
+    fn tell_voters(&self, before: &[BTreeSet<u64>]) {
+        let configs = self.membership.configs();
+        if let [voters] = configs.as_slice()
+            && configs != before
+        {
+            let voters: Vec<String> = voters.iter().map(|id| format!("{id:x}")).collect();
+            tracing::info!(voters = %voters.join(", "), "the voters have changed");
+        }
     }
 }
 

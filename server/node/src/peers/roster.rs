@@ -67,15 +67,12 @@ impl Roster {
         self.own
     }
 
-    /// The membership that an entry or a snapshot brought; returns those that were to become voters and now are.
-    pub(crate) fn applied(&self, members: BTreeMap<u64, MemberNode>, removed: BTreeSet<u64>) -> Vec<u64> {
+    /// The membership that an entry or a snapshot brought.
+    pub(crate) fn applied(&self, members: BTreeMap<u64, MemberNode>, removed: BTreeSet<u64>) {
         let mut state = self.state.write();
-        let was_to = |id: &u64| state.members.get(id).is_some_and(|node| node.promote);
-        let promoted = members.iter().filter(|(id, node)| was_to(id) && !node.promote).map(|(id, _)| *id).collect();
         state.urls = members.iter().map(|(id, node)| (*id, node.peer_urls.clone())).collect();
         state.members = members;
         state.removed = removed;
-        promoted
     }
 
     /// Where `id` is dialled from now on.

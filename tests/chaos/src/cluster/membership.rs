@@ -35,8 +35,8 @@ enum Step {
     Settle,
 }
 
-/// What members log when one that was added counts for the quorum, which is when it has caught up.
-const VOTES: &str = "has caught up and is a voter";
+/// What members log at the end of a change of the voters, with all of them.
+const VOTES: &str = "the voters have changed";
 /// How long a removed member may take to end by itself.
 const END_LIMIT: Duration = Duration::from_secs(8);
 
@@ -195,10 +195,13 @@ impl Change {
         cluster.ctl.ok(&url, 3, &["put", "chaos/joined", &cluster.slots[self.slot].name()])?;
         let status = cluster.ctl.status(&url, 3)?;
         ensure!(status.raft_index >= newest, "the new member lacks entries");
-        if !cluster.control && !self.learner {
+        if !cluster.control {
             let id = format!("{:x}", status.member_id);
             let said = |line: &str| line.contains(VOTES) && line.contains(&id);
-            ensure!(cluster.slots.iter().any(|slot| slot.has_ever_logged(said)), "the new member does not vote yet");
+            ensure!(
+                cluster.slots.iter().any(|slot| slot.has_ever_logged(said)),
+                "the new member is not yet one of the voters alone"
+            );
         }
         Ok("settled".to_owned())
     }

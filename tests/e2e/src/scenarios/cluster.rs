@@ -2,6 +2,7 @@
 
 mod cutter;
 mod discovery;
+mod halfway;
 mod recovery;
 
 use std::process::Command;
@@ -25,6 +26,7 @@ use crate::wait::PATIENCE;
 use crate::wait::until;
 use cutter::Cutter;
 pub use discovery::discovery_srv;
+pub use halfway::change_halfway;
 pub use recovery::old_member;
 pub use recovery::quorum_lost;
 

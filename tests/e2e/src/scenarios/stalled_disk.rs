@@ -34,7 +34,7 @@ pub fn stalled_disk(lab: &Lab) -> anyhow::Result<u32> {
     let (old_id, others) = (cluster.id(old)?, [(old + 1) % 3, (old + 2) % 3]);
 
     let trace = lab.path("strace.out");
-    let strace = hold_syncs(lab, cluster.servers[old].process.id(), &trace)?;
+    let strace = hold_syncs(cluster.servers[old].process.id(), &trace)?;
     let begun = Instant::now();
     let mut acknowledged = 0;
     let mut write = |cluster: &Cluster<'_>, at: usize| -> anyhow::Result<bool> {
@@ -86,11 +86,11 @@ pub fn stalled_disk(lab: &Lab) -> anyhow::Result<u32> {
 }
 
 /// Every sync of the process stays on its way from now on.
-fn hold_syncs(lab: &Lab, pid: u32, trace: &Path) -> anyhow::Result<Process> {
+pub(super) fn hold_syncs(pid: u32, trace: &Path) -> anyhow::Result<Process> {
     let mut command = Command::new("strace");
     command.args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={SYNCS}"), "-e", "signal=none"]);
     command.args(["-e", &format!("inject={SYNCS}:delay_enter={}", HELD.as_micros()), "-o"]).arg(trace);
-    let mut strace = Process::spawn(command, &lab.path("strace.log"))?;
+    let mut strace = Process::spawn(command, &trace.with_extension("log"))?;
     strace.wait_output("attachment", PATIENCE, |text| text.contains("attached"))?;
     Ok(strace)
 }
