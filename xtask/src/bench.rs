@@ -19,9 +19,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use anyhow::ensure;
 
 use crate::cache;
-use crate::test::build_server;
+use crate::step::must;
+use crate::test;
 use crate::tools;
 
 use options::Options;
@@ -47,7 +49,7 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
     let bin = tools::build_for_bench(root)?;
     let ours = match &options.server {
         Some(path) => path.canonicalize().with_context(|| format!("--server {}", path.display()))?,
-        None => build_server(root)?,
+        None => release(root)?,
     };
     let folder = Folder::new()?;
     let bench = Bench {
@@ -130,6 +132,14 @@ fn sweep(all: &Path) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// The server as cargo builds a release.
+fn release(root: &Path) -> anyhow::Result<PathBuf> {
+    must(test::cargo(root).args(["build", "--release", "--locked", "--package", "garboard"]))?;
+    let path = test::target_dir(root)?.join("release/garboard");
+    ensure!(path.exists(), "{} is not there", path.display());
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::UNIX_EPOCH;
 
+use crate::image;
 use crate::step::Tally;
 use crate::step::counted_beside;
 use crate::step::must;
@@ -58,7 +59,7 @@ impl Harness {
             must(test::cargo(root).args(["build", "--quiet", "--locked", "--package", package]))?;
         }
         Ok(Self {
-            server: test::build_server(root)?,
+            server: image::server(root)?,
             volatile: test::build_examples(root)?.join("volatile"),
             tools: tools::build(root)?,
             debug: test::target_dir(root)?.join("debug"),

@@ -134,6 +134,11 @@ pub fn all(root: &Path) -> anyhow::Result<PathBuf> {
     folder(root)
 }
 
+/// The server as it is shipped: the program of its image.
+pub fn server(root: &Path) -> anyhow::Result<PathBuf> {
+    compile(root, "garboard", Arch::own()?)
+}
+
 fn folder(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(test::target_dir(root)?.join("images"))
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::cache;
+use crate::image;
 use crate::step::must;
 use crate::test;
 use crate::tools;
@@ -19,7 +20,7 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
     if args.contains(&"up") {
         let server = match args.windows(2).any(|pair| pair == ["--store", "etcd"]) {
             true => tools::build_etcd(root)?,
-            false => test::build_server(root)?,
+            false => image::server(root)?,
         };
         let programs = tools::build_for_lab(root)?;
         if args.windows(2).any(|pair| pair == ["--with", "cert-manager"]) {

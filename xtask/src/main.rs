@@ -23,7 +23,7 @@ use anyhow::bail;
 
 const USAGE: &str = "cargo xtask COMMAND
 
-  test [--tier quick|cluster|k8s|lab|all] [--full]
+  test [--tier quick|cluster|k8s|all] [--full]
                                         everything that must hold before a change is done (default: all)
          quick    format, clippy, licences, tidy, unit and property tests, a search of the fuzz targets
          cluster  a release build of the server against etcdctl, Go clients, kills and damage

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::bail;
-use anyhow::ensure;
 
 use crate::cache;
 use crate::chaos;
@@ -28,9 +27,6 @@ pub enum Tier {
     Quick,
     Cluster,
     K8s,
-    /// A Kubernetes of several nodes, and the operator on it. Not a part of `All` yet: what it builds and runs has not been seen to fit into CI's
-    /// time beside the rest.
-    Lab,
     All,
 }
 
@@ -44,16 +40,15 @@ impl FromStr for Tier {
             "quick" => Self::Quick,
             "cluster" => Self::Cluster,
             "k8s" => Self::K8s,
-            "lab" => Self::Lab,
             "all" => Self::All,
-            other => bail!("no tier {other}: quick, cluster, k8s, lab or all"),
+            other => bail!("no tier {other}: quick, cluster, k8s or all"),
         })
     }
 }
 
 impl Tier {
     fn includes(self, tier: Self) -> bool {
-        self == tier || self == Self::All && tier != Self::Lab
+        self == tier || self == Self::All
     }
 }
 
@@ -63,7 +58,7 @@ pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
     if tier.includes(Tier::Quick) {
         quick(root, &mut report);
     }
-    if tier.includes(Tier::Cluster) || tier.includes(Tier::K8s) || tier.includes(Tier::Lab) {
+    if tier.includes(Tier::Cluster) || tier.includes(Tier::K8s) {
         end_to_end(root, tier, full, &mut report);
     }
     if tier.includes(Tier::Cluster) {
@@ -88,8 +83,8 @@ fn quick(root: &Path, report: &mut Report) {
 
 fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     let mut server = None;
-    report.step("release build", || {
-        server = Some(build_server(root)?);
+    report.step("server", || {
+        server = Some(image::server(root)?);
         Ok(Tally::one(true))
     });
     let mut examples = None;
@@ -107,12 +102,6 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     let mut operator = None;
     if tier.includes(Tier::K8s) {
         report.step("Kubernetes", || {
-            kubernetes = Some(tools::build_kubernetes(root)?);
-            Ok(Tally::one(true))
-        });
-    }
-    if tier.includes(Tier::Lab) {
-        report.step("the lab's tools", || {
             kubernetes = Some(lab::parts_with_cert_manager(root)?);
             Ok(Tally::one(true))
         });
@@ -130,8 +119,8 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     }
     let scenarios = [
         (Tier::Cluster, "scenarios", "cluster"),
-        (Tier::K8s, "kubernetes", "k8s"),
-        (Tier::Lab, "kubernetes with nodes", "lab"),
+        (Tier::K8s, "Kubernetes on the store", "k8s"),
+        (Tier::K8s, "the product on a lab", "lab"),
     ];
     for (wanted, name, argument) in scenarios {
         if !tier.includes(wanted) {
@@ -159,7 +148,7 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
 /// `cargo xtask e2e` and `cargo xtask control`: the scenarios alone.
 pub fn scenarios(root: &Path, control: bool, args: &[&str]) -> anyhow::Result<bool> {
     let bin = tools::build(root)?;
-    let server = if control { bin.join("etcd") } else { build_server(root)? };
+    let server = if control { bin.join("etcd") } else { image::server(root)? };
     let mut command = runner(root, &server, &build_examples(root)?, &bin);
     if control {
         command.arg("--control");
@@ -202,14 +191,6 @@ pub fn cargo_install(root: &Path, package: &[&str], folder: &Path) -> anyhow::Re
     // The build tree is not needed again.
     let _ = std::fs::remove_dir_all(built);
     Ok(())
-}
-
-/// The server as it is released.
-pub fn build_server(root: &Path) -> anyhow::Result<PathBuf> {
-    must(cargo(root).args(["build", "--release", "--locked", "--package", "garboard"]))?;
-    let path = target_dir(root)?.join("release/garboard");
-    ensure!(path.exists(), "{} is not there", path.display());
-    Ok(path)
 }
 
 /// The operator with the places where a test makes it die.
