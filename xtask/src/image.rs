@@ -200,11 +200,23 @@ fn zig() -> anyhow::Result<PathBuf> {
     let (python, done) = (folder.join("bin/python"), folder.join("installed"));
     if !done.exists() {
         println!("zig {ZIG} is missing: installing it into {}", folder.display());
-        must(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("python3 with venv is needed")?;
+        venv(&folder).context("python3 with venv is needed")?;
         must(Command::new(&python).args(["-m", "pip", "install", "--quiet", &format!("ziglang=={ZIG}")]))?;
         std::fs::write(&done, "")?;
     }
     Ok(python)
+}
+
+fn venv(folder: &Path) -> anyhow::Result<()> {
+    let make = || must(Command::new("python3").args(["-m", "venv"]).arg(folder));
+    if make().is_ok() {
+        return Ok(());
+    }
+    println!("python3 makes no venv: installing Debian's python3-venv");
+    let apt = |args: &[&str]| must(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    apt(&["update"])?;
+    apt(&["install", "--yes", "--no-install-recommends", "python3-venv"])?;
+    make()
 }
 
 /// The folder with cargo-zigbuild; installed into the cache.
