@@ -22,25 +22,19 @@ pub fn run(root: &Path, args: &[&str]) -> anyhow::Result<bool> {
             true => tools::build_etcd(root)?,
             false => image::server(root)?,
         };
-        let programs = tools::build_for_lab(root)?;
-        if args.windows(2).any(|pair| pair == ["--with", "cert-manager"]) {
-            tools::build_cert_manager(root, &programs)?;
-        }
-        lab.arg("--server").arg(server).arg("--programs").arg(programs);
+        let cert_manager = args.windows(2).any(|pair| pair == ["--with", "cert-manager"]);
+        lab.arg("--server").arg(server).arg("--programs").arg(parts(root, cert_manager)?);
     }
     Ok(lab.args(args).status().context("start lab")?.success())
 }
 
 /// Builds the programs of a lab, our own and others', and returns the folder of the latter.
-pub fn parts(root: &Path) -> anyhow::Result<PathBuf> {
+pub fn parts(root: &Path, cert_manager: bool) -> anyhow::Result<PathBuf> {
     build(root)?;
-    tools::build_for_lab(root)
-}
-
-/// The same, with cert-manager.
-pub fn parts_with_cert_manager(root: &Path) -> anyhow::Result<PathBuf> {
-    let programs = parts(root)?;
-    tools::build_cert_manager(root, &programs)?;
+    let programs = tools::build_for_lab(root)?;
+    if cert_manager {
+        tools::build_cert_manager(root, &programs)?;
+    }
     Ok(programs)
 }
 

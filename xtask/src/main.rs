@@ -14,7 +14,6 @@ mod test;
 mod tidy;
 mod tools;
 
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -106,8 +105,10 @@ fn passed_on<'a>(args: &'a [&'a str]) -> &'a [&'a str] {
     args.strip_prefix(&["--"]).unwrap_or(args)
 }
 
-/// The root of the checkout that this program was built from.
+/// The root of the checkout.
 fn root() -> anyhow::Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says it now: checkouts that share a build cache share this program.
+    let here =
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
     Ok(here.parent().context("xtask has no parent folder")?.to_owned())
 }

@@ -4,8 +4,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
+use std::time::UNIX_EPOCH;
 
+use anyhow::Context as _;
 use anyhow::bail;
+use anyhow::ensure;
 
 use crate::cache;
 use crate::chaos;
@@ -29,6 +32,9 @@ pub enum Tier {
     K8s,
     All,
 }
+
+/// What the scenarios are given, each with its argument.
+type Parts = Vec<(&'static str, PathBuf)>;
 
 // === impl Tier ===
 
@@ -82,35 +88,26 @@ fn quick(root: &Path, report: &mut Report) {
 }
 
 fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
-    let mut server = None;
-    report.step("server", || {
-        server = Some(image::server(root)?);
-        Ok(Tally::one(true))
-    });
-    let mut examples = None;
-    report.step("servers of other kinds", || {
-        examples = Some(build_examples(root)?);
-        Ok(Tally::one(true))
-    });
-    let mut bin = None;
-    report.step("tools", || {
-        bin = Some(tools::build(root)?);
-        Ok(Tally::one(true))
-    });
-    let mut kubernetes = None;
-    let mut images = None;
-    let mut operator = None;
+    let mut parts = Parts::new();
+    let mut build = |name, part, make: fn(&Path) -> anyhow::Result<PathBuf>| {
+        report.step(name, || {
+            parts.push((part, make(root)?));
+            Ok(Tally::one(true))
+        })
+    };
+    let mut built = build("server", "--server", image::server);
+    built &= build("servers of other kinds", "--examples", build_examples);
+    built &= build("tools", "--tools", tools::build);
+    // Chosen here, since the choice decides on what is built.
+    let seed = UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64 >> 1).to_string();
+    let of_tier = |name| {
+        let mut args = vec!["--seed", seed.as_str(), "--tier", name];
+        args.extend(full.then_some("--full"));
+        args
+    };
     if tier.includes(Tier::K8s) {
-        report.step("Kubernetes", || {
-            kubernetes = Some(lab::parts_with_cert_manager(root)?);
-            Ok(Tally::one(true))
-        });
-        report.step("images", || {
-            images = Some(image::all(root)?);
-            Ok(Tally::one(true))
-        });
-        report.step("operator that can be made to die", || {
-            operator = Some(build_operator(root)?);
+        built &= report.step("Kubernetes and the product", || {
+            parts.extend(parts_on_kubernetes(root, &of_tier("lab"))?);
             Ok(Tally::one(true))
         });
     }
@@ -123,24 +120,10 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
         (Tier::K8s, "the product on a lab", "lab"),
     ];
     for (wanted, name, argument) in scenarios {
-        if !tier.includes(wanted) {
-            continue;
-        }
-        match (&server, &examples, &bin) {
-            (Some(server), Some(examples), Some(bin)) => {
-                let mut runner = runner(root, server, examples, bin);
-                let folders = [("--kubernetes", &kubernetes), ("--images", &images), ("--operator", &operator)];
-                for (argument, path) in folders {
-                    if let Some(path) = path {
-                        runner.arg(argument).arg(path);
-                    }
-                }
-                if full {
-                    runner.arg("--full");
-                }
-                report.step(name, || counted(runner.args(["--tier", argument]), count_sum));
-            }
-            _ => report.blocked(name, "a build"),
+        match built {
+            _ if !tier.includes(wanted) => {}
+            true => drop(report.step(name, || counted(runner(root, &parts).args(of_tier(argument)), count_sum))),
+            false => report.blocked(name, "a build"),
         }
     }
 }
@@ -149,30 +132,40 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
 pub fn scenarios(root: &Path, control: bool, args: &[&str]) -> anyhow::Result<bool> {
     let bin = tools::build(root)?;
     let server = if control { bin.join("etcd") } else { image::server(root)? };
-    let mut command = runner(root, &server, &build_examples(root)?, &bin);
+    let mut parts = vec![("--server", server), ("--examples", build_examples(root)?), ("--tools", bin)];
+    parts.extend(parts_on_kubernetes(root, args)?);
+    let mut command = runner(root, &parts);
     if control {
         command.arg("--control");
-    }
-    let asks_for = chosen(root, args)?;
-    if asks_for("lab-") || asks_for("operator-") {
-        let parts = match asks_for("operator-cert-manager") {
-            true => lab::parts_with_cert_manager(root)?,
-            false => lab::parts(root)?,
-        };
-        command.arg("--kubernetes").arg(parts).arg("--images").arg(image::all(root)?);
-        command.arg("--operator").arg(build_operator(root)?);
-    } else if asks_for("kube-") {
-        command.arg("--kubernetes").arg(tools::build_kubernetes(root)?);
     }
     Ok(gate(command.args(args))?.failed == 0)
 }
 
-/// Whether a scenario whose name begins so is among the chosen: what some need takes long to build.
-fn chosen(root: &Path, args: &[&str]) -> anyhow::Result<impl Fn(&str) -> bool> {
+/// What those of the chosen scenarios need that run on Kubernetes: all of it takes long to build.
+fn parts_on_kubernetes(root: &Path, args: &[&str]) -> anyhow::Result<Parts> {
+    let chosen = chosen(root, args)?;
+    let asks_for = |start: &str| chosen.iter().any(|name| name.starts_with(start));
+    let mut parts = Parts::new();
+    if asks_for("lab-") || asks_for("operator-") {
+        parts.push(("--kubernetes", lab::parts(root, asks_for("operator-cert-manager"))?));
+        parts.push(("--images", image::all(root)?));
+    } else if asks_for("kube-") {
+        parts.push(("--kubernetes", tools::build_kubernetes(root)?));
+    }
+    if asks_for("operator-matrix") {
+        parts.push(("--operator", build_operator(root)?));
+    }
+    Ok(parts)
+}
+
+/// The names of the scenarios that `args` choose.
+fn chosen(root: &Path, args: &[&str]) -> anyhow::Result<Vec<String>> {
     let mut list = cargo(root);
     list.args(["run", "--quiet", "--locked", "--package", "garboard-e2e", "--", "--list"]).args(args);
-    let names = String::from_utf8_lossy(&list.output()?.stdout).into_owned();
-    Ok(move |start: &str| names.lines().any(|line| line.starts_with(start)))
+    let output = list.output().context("start cargo")?;
+    ensure!(output.status.success(), "the scenarios cannot be listed: {}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
 pub fn cargo(root: &Path) -> Command {
@@ -217,10 +210,12 @@ pub fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn runner(root: &Path, server: &Path, examples: &Path, bin: &Path) -> Command {
+fn runner(root: &Path, parts: &Parts) -> Command {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--locked", "--package", "garboard-e2e", "--"]);
-    command.arg("--server").arg(server).arg("--examples").arg(examples).arg("--tools").arg(bin);
+    for (part, path) in parts {
+        command.arg(part).arg(path);
+    }
     command
 }
 

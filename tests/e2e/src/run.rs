@@ -30,7 +30,7 @@ const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--ku
   --jobs          so many scenarios beside each other (default 1)
   --seed          repeat the random choices of a run
   --full          take everything of what a run takes a part of: of tier lab, the smoke test and one more by the seed
-  --kill-seconds  how long to kill and restart (default 240)
+  --kill-seconds  how long to kill and restart (default 150)
   --list          name the scenarios and stop";
 
 struct Options {
@@ -77,7 +77,7 @@ fn options() -> anyhow::Result<Options> {
         tier: None,
         jobs: 1,
         seed,
-        kill_seconds: 240,
+        kill_seconds: 150,
         list: false,
     };
     let mut args = std::env::args().skip(1);
