@@ -60,8 +60,9 @@ pub(crate) fn follow(
             } else {
                 Leadership { leader: 0, term: view.term, is_leader: false }
             };
+            let is_told = now.leader == view.leader;
             if now == *sender.borrow() {
-                return;
+                return is_told;
             }
             if now.leader != 0 && now.leader != last_leader {
                 last_leader = now.leader;
@@ -72,6 +73,7 @@ pub(crate) fn follow(
                 tracing::warn!(leader = %format!("{lost:x}"), term = now.term, "lost leader");
             }
             sender.send_replace(now);
+            is_told
         };
         consensus.watch_leadership(election_timeout / LOOKS_PER_ELECTION, look).await;
         ended();

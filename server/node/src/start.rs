@@ -615,7 +615,7 @@ async fn run(
         let mut applied = applied.clone();
         tokio::select! {
             _ = applied.wait_for(|index| *index >= end) => {}
-            () = consensus.watch_leadership(config.election_timeout, |_| {}) => {
+            () = consensus.watch_leadership(config.election_timeout, |_| true) => {
                 return Err(StartError::Consensus("it has stopped".to_owned()));
             }
         }

@@ -368,14 +368,16 @@ impl Consensus {
         metrics.membership_config.membership().voter_ids().collect()
     }
 
-    /// Calls `look` at each change of leader or term, and every `interval`, until consensus stops.
-    pub(crate) async fn watch_leadership(&self, interval: Duration, mut look: impl FnMut(RaftView)) {
-        let mut metrics = self.raft.server_metrics();
+    /// Calls `look` at each change of leader or term, and every `interval`, until consensus stops. While it answers that raft's leader is not
+    /// one yet, also at each acknowledgement.
+    pub(crate) async fn watch_leadership(&self, interval: Duration, mut look: impl FnMut(RaftView) -> bool) {
+        let (mut server, mut data) = (self.raft.server_metrics(), self.raft.data_metrics());
         loop {
-            look(self.view());
+            let is_told = look(self.view());
             let changed = async {
                 tokio::select! {
-                    changed = metrics.changed() => changed.is_ok(),
+                    changed = server.changed() => changed.is_ok(),
+                    changed = data.changed(), if !is_told => changed.is_ok(),
                     // openraft tells of a new leader before what it sent has been answered.
                     () = self.heard.anew.notified() => true,
                 }
