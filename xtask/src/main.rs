@@ -25,9 +25,8 @@ const USAGE: &str = "cargo xtask COMMAND
   test [--tier quick|cluster|k8s|all] [--full]
                                         everything that must hold before a change is done (default: all)
          quick    format, clippy, licences, tidy, unit and property tests, a search of the fuzz targets
-         cluster  a release build of the server against etcdctl, Go clients, kills and damage
-         k8s      kube-apiserver and kubectl on the server
-         lab      a Kubernetes of three nodes and the operator on it (not a part of all yet)
+         cluster  the server as it is shipped against etcdctl, Go clients, kills and damage
+         k8s      kube-apiserver and kubectl on the server; a Kubernetes of three nodes and the operator on it
          --full   also what a run otherwise takes a part of by its seed, however long it takes
   tidy                                  the checks on layout and style alone
   fuzz [TARGET...] [--seconds N]        search for inputs that do harm, each target for so long (--help tells the options)
