@@ -182,7 +182,8 @@ fn repair(lab: &Lab, fault: Fault, cluster: &mut Cluster<'_>, mut member: Member
     if let (Fault::Replace, false) = (fault, lab.control) {
         // Ready before it votes; the next fault must find three that do.
         let id = format!("{:x}", cluster.id(cluster.servers.len() - 1)?);
-        let votes = |log: String| log.lines().any(|line| line.contains(&id) && line.contains("is a voter"));
+        let votes =
+            |log: String| log.lines().any(|line| line.contains(&id) && line.contains("the voters have changed"));
         until("vote for the new member", PATIENCE, || {
             Ok(cluster.servers.iter().any(|server| votes(server.process.output())).then_some(()))
         })?;
