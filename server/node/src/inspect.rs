@@ -420,7 +420,7 @@ fn members_known(stored: &StoredMembership, committed: u64) -> MembersKnown {
     MembersKnown {
         at,
         committed: at.is_some_and(|at| at.index <= committed),
-        voters: stored.membership.membership().get_joint_config().clone(),
+        voters: stored.configs().clone(),
         members: stored.nodes(),
         removed: stored.removed.clone(),
     }
