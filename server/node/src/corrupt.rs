@@ -261,7 +261,7 @@ mod tests {
         // Nobody else changes the membership meanwhile: this member says its own name.
         let _one = node.0.changing_members.lock().await;
         let absent = MemberNode { peer_urls: vec!["http://127.0.0.1:1".into()], ..MemberNode::default() };
-        node.consensus().change(Change::AddLearner(2, absent)).await.expect("added");
+        node.change_now(Change::AddLearner(2, absent)).await.expect("added");
         let hashes = || node.0.metrics.hash_rev_duration.get_sample_count();
         let mut heard = Heard { revision: node.store().revision(), ..Heard::default() };
         for _ in 0..3 {
@@ -270,7 +270,7 @@ mod tests {
         }
         assert_eq!(hashes(), 1);
         // Whom the membership no longer has is not waited for.
-        node.consensus().change(Change::RemoveLearner(2)).await.expect("removed");
+        node.change_now(Change::RemoveLearner(2)).await.expect("removed");
         assert!(compare(&node, &mut heard).await.is_ok_and(|compared| compared.all));
         assert_eq!(hashes(), 1);
         // What was said by one that is odd is not kept: it may be mended.

@@ -105,7 +105,12 @@ impl Node {
         let added = loop {
             // What is decided below is decided on the newest membership.
             self.0.reads.wait_here().await?;
-            let members = self.roster().members();
+            let (at, members) = self.roster().membership();
+            // Another change is under way, whose caller has given up: what it changes must be seen before this one is decided.
+            if self.consensus().membership_at() != at && clock::now() < deadline {
+                clock::sleep(RETRY_PAUSE).await;
+                continue;
+            }
             let (change, added) = match wanted.clone() {
                 Wanted::Add(request) => self.plan_add(request, &members)?,
                 Wanted::Remove(request) => (self.plan_remove(request.id, &members).await?, 0),
@@ -114,9 +119,8 @@ impl Node {
                 Wanted::Publish(node) => (plan_publish(node_from_proto(node), &members)?, 0),
             };
             let Some(change) = change else { break added };
-            match self.consensus().change(change).await {
+            match self.consensus().change(change, at).await {
                 Ok(()) => break added,
-                // Another one is under way, whose caller has given up: what it changes must be seen before this one is decided.
                 Err(ConsensusError::InProgress | ConsensusError::LeaseExpired) if clock::now() < deadline => {
                     clock::sleep(RETRY_PAUSE).await;
                 }
@@ -239,9 +243,10 @@ impl Node {
         if self.0.reads.wait_here().await.is_err() {
             return;
         }
+        let at = self.roster().membership().0;
         let Some((id, node)) = self.next_promotion() else { return };
         // What fails is decided anew the next time.
-        if let Err(error) = self.consensus().change(Change::Promote(id, node)).await {
+        if let Err(error) = self.consensus().change(Change::Promote(id, node), at).await {
             tracing::warn!(member = %format!("{id:x}"), %error, "a member that has caught up did not become a voter yet");
         }
     }
@@ -400,6 +405,14 @@ pub(crate) fn founders(config: &NodeConfig) -> BTreeMap<u64, MemberNode> {
 }
 
 #[cfg(test)]
+impl Node {
+    /// Changes the membership as it is.
+    pub(crate) async fn change_now(&self, change: Change) -> Result<(), ConsensusError> {
+        self.consensus().change(change, self.roster().membership().0).await
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::Release;
@@ -456,7 +469,7 @@ mod tests {
             incarnation: 7,
             ..MemberNode::default()
         };
-        node.consensus().change(Change::AddLearner(2, added)).await.expect("added");
+        node.change_now(Change::AddLearner(2, added)).await.expect("added");
         let planned = async {
             while node.next_promotion().is_none() {
                 clock::sleep(Duration::from_millis(5)).await;
@@ -466,11 +479,25 @@ mod tests {
         let mut promoting = std::pin::pin!(node.promote_next());
         let begun = clock::timeout(Duration::ZERO, promoting.as_mut()).await;
         assert!(begun.is_err(), "it does not wait for its turn");
-        node.consensus().change(Change::RemoveLearner(2)).await.expect("removed");
+        node.change_now(Change::RemoveLearner(2)).await.expect("removed");
         drop(turn);
         let promoted = clock::timeout(Duration::from_secs(10), promoting).await;
         assert!(promoted.is_ok(), "a voter that is gone is waited for");
         assert!(!node.roster().members().contains_key(&2) && !node.consensus().voters().contains(&2));
+        node.shutdown().await;
+    }
+
+    /// Between the look at the membership and the change of it another change may have come true, whose caller had given up.
+    #[tokio::test]
+    async fn a_change_decided_on_an_older_membership_is_not_made() {
+        let node = Node::alone(Release::default()).await;
+        let _one = node.0.changing_members.lock().await;
+        let (at, _) = node.roster().membership();
+        let added = MemberNode { peer_urls: vec!["http://127.0.0.1:1".into()], ..MemberNode::default() };
+        node.consensus().change(Change::AddLearner(2, added.clone()), at).await.expect("added");
+        let again = node.consensus().change(Change::AddLearner(3, added), at).await;
+        assert_eq!(again, Err(ConsensusError::InProgress));
+        assert_eq!(node.roster().members().len(), 2);
         node.shutdown().await;
     }
 

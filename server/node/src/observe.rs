@@ -116,7 +116,7 @@ impl ApplyObserver for Observer {
 
     fn members(&self, membership: &StoredMembership) {
         let roster = self.links.roster();
-        roster.applied(membership.nodes(), membership.removed.clone());
+        roster.applied(membership.at(), membership.nodes(), membership.removed.clone());
         self.links.retain(|id| !roster.is_removed(id));
         if roster.is_removed(roster.own().member_id) {
             (self.removed)();

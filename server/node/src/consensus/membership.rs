@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
+use garboard_mvcc::Position;
 use garboard_proto::raft as pb;
 use prost::Message as _;
 
@@ -13,6 +14,7 @@ use super::types::MemberNode;
 use super::types::Membership;
 use super::types::StoredMembership;
 use super::types::log_id;
+use super::types::position;
 
 /// The bytes of a membership entry.
 pub(crate) fn encode(membership: &Membership) -> Bytes {
@@ -43,6 +45,11 @@ impl Stored {
     /// Whose quorums decide: one set of voters, or two amid a change of them.
     pub(crate) fn configs(&self) -> &Vec<BTreeSet<u64>> {
         self.membership.membership().get_joint_config()
+    }
+
+    /// Where in the log it was set.
+    pub(crate) fn at(&self) -> Position {
+        self.membership.log_id().as_ref().map(position).unwrap_or_default()
     }
 
     /// The members.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use garboard_mvcc::Position;
 use garboard_runtime::clock;
 use garboard_runtime::spawn;
 use openraft::ChangeMembers;
@@ -23,6 +24,7 @@ use openraft::errors::ForwardToLeader;
 use openraft::errors::InitializeError;
 use openraft::errors::LinearizableReadError;
 use openraft::errors::RaftError;
+use openraft::raft::Precondition;
 use tokio::sync::Notify;
 
 use super::lease::Lease;
@@ -36,6 +38,7 @@ use super::types::MemberNode;
 use super::types::Outcome;
 use super::types::TypeConfig;
 use super::types::log_id;
+use super::types::position;
 use crate::peers::Links;
 
 /// What openraft is configured with.
@@ -276,15 +279,25 @@ impl Consensus {
         self.configs().len() > 1
     }
 
+    /// Where in the log the membership in effect was set. It need not be committed yet.
+    pub(crate) fn membership_at(&self) -> Position {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.log_id().as_ref().map(position).unwrap_or_default()
+    }
+
     /// Ends a change of the voters that nobody goes on with, since the leader that made it is gone: the newer of the two sets remains.
     /// Until then the loss of one member can cost the quorum of either.
     pub(crate) async fn settle(&self) -> Result<(), ConsensusError> {
         // What openraft's own second step is.
-        self.to_its_end(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await
+        self.to_its_end(ChangeMembers::AddVoterIds(BTreeSet::new()), false, self.membership_at()).await
     }
 
-    /// Changes the membership, and returns when that is committed. One change at a time.
-    pub(crate) async fn change(&self, change: Change) -> Result<(), ConsensusError> {
+    /// Changes the membership that was set at `on`, and returns when that is committed.
+    ///
+    /// # Errors
+    /// [`ConsensusError::InProgress`] when that membership is not committed yet, or another has taken its place.
+    pub(crate) async fn change(&self, change: Change, on: Position) -> Result<(), ConsensusError> {
         let one = |id: u64, node: MemberNode| BTreeMap::from([(id, node)]);
         let (changes, retain) = match change {
             Change::AddLearner(id, node) => (ChangeMembers::AddNodes(one(id, node)), true),
@@ -297,13 +310,19 @@ impl Consensus {
             Change::RemoveVoter(id) => (ChangeMembers::RemoveVoters(BTreeSet::from([id])), false),
             Change::RemoveLearner(id) => (ChangeMembers::RemoveNodes(BTreeSet::from([id])), true),
         };
-        self.to_its_end(changes, retain).await
+        self.to_its_end(changes, retain, on).await
     }
 
     /// A change of the voters has two steps, which openraft has its caller drive: both are taken also when nobody waits any more.
-    async fn to_its_end(&self, changes: ChangeMembers<u64, MemberNode>, retain: bool) -> Result<(), ConsensusError> {
+    async fn to_its_end(
+        &self,
+        changes: ChangeMembers<u64, MemberNode>,
+        retain: bool,
+        on: Position,
+    ) -> Result<(), ConsensusError> {
         let raft = self.raft.clone();
-        let changing = spawn::task(async move { raft.change_membership(changes, retain).await });
+        let newest = Precondition::LastMembershipLogId { last_membership_log_id: Some(log_id(on.term, on.index)) };
+        let changing = spawn::task(async move { raft.change_membership_if(changes, retain, [newest]).await });
         let changed = changing.await.map_err(|e| ConsensusError::Stopped(e.to_string()))?;
         changed.map(drop).map_err(|e| match e {
             RaftError::APIError(e) => write_error(e),
@@ -419,7 +438,8 @@ fn raft_config(config: &ConsensusConfig) -> Result<openraft::Config, ConsensusEr
 fn write_error(error: ClientWriteError<TypeConfig>) -> ConsensusError {
     match error {
         ClientWriteError::ForwardToLeader(f) => forward(&f),
-        ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)) => ConsensusError::InProgress,
+        ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_))
+        | ClientWriteError::PreconditionFailed(_) => ConsensusError::InProgress,
         _ => ConsensusError::LeaderChanged,
     }
 }

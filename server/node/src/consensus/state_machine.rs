@@ -33,6 +33,7 @@ use super::types::Payload;
 use super::types::StoredMembership;
 use super::types::TypeConfig;
 use super::types::log_id;
+use super::types::position;
 
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -134,7 +135,7 @@ impl StateMachine {
             self.tell_voters(&before);
             observer.members(&self.membership);
         }
-        observer.finished(position(id), started.elapsed());
+        observer.finished(position(&id), started.elapsed());
         Ok(Outcomes(applied.outcomes))
     }
 
@@ -192,12 +193,8 @@ pub(super) fn apply(
             applied.is_membership = true;
         }
     }
-    applier.finish_entry(position(id), applied.is_membership.then(|| membership.encode()));
+    applier.finish_entry(position(&id), applied.is_membership.then(|| membership.encode()));
     Ok(applied)
-}
-
-fn position(id: LogId) -> Position {
-    Position { term: id.leader_id.term, index: id.index }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {

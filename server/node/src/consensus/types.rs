@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use garboard_mvcc::Error as MvccError;
+use garboard_mvcc::Position;
 use garboard_mvcc::Response;
 
 use super::responder::Reply;
@@ -84,6 +85,11 @@ impl openraft::RaftTypeConfig for TypeConfig {
         T: Send + 'static;
     type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
     type ErrorSource = openraft::AnyError;
+}
+
+/// An openraft log id for the rest of the house.
+pub(crate) fn position(id: &LogId) -> Position {
+    Position { term: id.leader_id.term, index: id.index }
 }
 
 /// openraft's log id of a term and an index.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use garboard_mvcc::FIRST_FORMAT;
+use garboard_mvcc::Position;
 use garboard_runtime::spawn;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
@@ -34,8 +35,9 @@ pub(crate) struct Roster {
 
 #[derive(Default)]
 struct State {
-    /// Committed and applied.
+    /// Committed and applied, by the entry at `at`.
     members: BTreeMap<u64, MemberNode>,
+    at: Position,
     removed: BTreeSet<u64>,
     /// Where to dial, also for members whose addition is not committed yet.
     urls: BTreeMap<u64, Vec<String>>,
@@ -67,11 +69,12 @@ impl Roster {
         self.own
     }
 
-    /// The membership that an entry or a snapshot brought.
-    pub(crate) fn applied(&self, members: BTreeMap<u64, MemberNode>, removed: BTreeSet<u64>) {
+    /// The membership that an entry or a snapshot brought, and where in the log it is.
+    pub(crate) fn applied(&self, at: Position, members: BTreeMap<u64, MemberNode>, removed: BTreeSet<u64>) {
         let mut state = self.state.write();
         state.urls = members.iter().map(|(id, node)| (*id, node.peer_urls.clone())).collect();
         state.members = members;
+        state.at = at;
         state.removed = removed;
     }
 
@@ -86,6 +89,12 @@ impl Roster {
     /// The members as committed.
     pub(crate) fn members(&self) -> BTreeMap<u64, MemberNode> {
         self.state.read().members.clone()
+    }
+
+    /// The members, and where in the log they were set.
+    pub(crate) fn membership(&self) -> (Position, BTreeMap<u64, MemberNode>) {
+        let state = self.state.read();
+        (state.at, state.members.clone())
     }
 
     pub(crate) fn member(&self, id: u64) -> Option<MemberNode> {
@@ -198,7 +207,7 @@ mod tests {
         let (roster, _) = roster();
         assert_eq!(roster.admit(20, 200), Ok(()));
         let node = MemberNode { incarnation: 222, ..MemberNode::default() };
-        roster.applied(BTreeMap::from([(20, node)]), BTreeSet::from([30]));
+        roster.applied(Position::default(), BTreeMap::from([(20, node)]), BTreeSet::from([30]));
         assert_eq!(roster.admit(20, 200), Err(Refusal::Wiped));
         assert_eq!(roster.admit(20, 222), Ok(()));
         assert_eq!(roster.admit(30, 300), Err(Refusal::Removed));
