@@ -130,7 +130,13 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
             }
             content[start..end].copy_from_slice(bytes);
         }
-        Change::SetLen(len) => content.resize(*len as usize, 0),
+        Change::SetLen(len) if *len as usize <= content.len() => content.truncate(*len as usize),
+        Change::SetLen(len) => {
+            // `Vec::resize` writes a byte at a time in debug builds: seconds for the segments of a log.
+            let mut longer = vec![0; *len as usize];
+            longer[..content.len()].copy_from_slice(content);
+            *content = longer;
+        }
     }
 }
 
