@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use garboard_storage::wal;
 use garboard_storage::wal::Wal;
+use garboard_storage::wal::WalError;
 use openraft::RaftLogReader;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
@@ -54,11 +55,11 @@ impl LogStore {
     pub(crate) fn new(wal: Arc<Wal>, member_id: u64) -> Self {
         Self { wal, member_id }
     }
+}
 
-    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
-        let entries = self.wal.read(range, max_bytes).map_err(io::Error::other)?;
-        entries.into_iter().map(from_wal).collect()
-    }
+/// What the WAL has read.
+fn entries(read: Result<Vec<wal::WalEntry>, WalError>) -> io::Result<Vec<Entry>> {
+    read.map_err(io::Error::other)?.into_iter().map(from_wal).collect()
 }
 
 /// The half-open range of indexes that `range` names.
@@ -133,7 +134,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(half_open(&range), usize::MAX)
+        entries(self.wal.read(half_open(&range), usize::MAX))
     }
 
     /// Read once, at the start. A leader that was restarted does not lead on under its old vote, as openraft would have it: it no longer knows
@@ -148,8 +149,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
         }))
     }
 
+    /// For replication alone. Of one who leads no more, a stream to another member may ask for what the next leader's snapshot has just taken the
+    /// place of: openraft takes nothing for an answer, and then looks whether it still leads. A leader keeps what its streams have yet to send.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end, READ_CHUNK_BYTES)
+        match self.wal.read(start..end, READ_CHUNK_BYTES) {
+            Err(WalError::Purged { .. }) => Ok(Vec::new()),
+            read => entries(read),
+        }
     }
 }
 
@@ -205,5 +211,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.wal.purge(to_wal_id(&upto));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use garboard_storage::disk::memory::MemoryDisk;
+    use garboard_storage::wal::WalOptions;
+
+    use super::*;
+
+    /// Who applies must have it; who replicates is told by openraft that it leads no more.
+    #[tokio::test]
+    async fn what_a_snapshot_has_taken_the_place_of_is_nothing_to_send_and_an_error_to_apply() {
+        let options = WalOptions { segment_bytes: 4096, ..WalOptions::new(Path::new("/wal").into(), 1, 2) };
+        let wal = Arc::new(Wal::open(Arc::new(MemoryDisk::default()), options).unwrap().0);
+        let mut log = LogStore::new(Arc::clone(&wal), 2);
+        let (done, appended) = synced();
+        wal.append((1..=3).map(|index| to_wal(Entry::new(log_id(1, index), Payload::Blank))).collect(), done);
+        appended.await.unwrap();
+        assert_eq!(log.limited_get_log_entries(1, 4).await.unwrap().len(), 3);
+        log.purge(log_id(2, 7)).await.unwrap();
+        assert!(log.limited_get_log_entries(2, 4).await.unwrap().is_empty());
+        let error = log.try_get_log_entries(2..4).await.unwrap_err();
+        assert!(error.to_string().contains("entries from 2 are gone"), "{error}");
+        wal.close();
     }
 }
