@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use garboard_mvcc::Position;
 use garboard_proto::etcdserverpb as etcd;
 use garboard_proto::peers as pb;
 use garboard_proto::peers::member_change::Change as Wanted;
@@ -243,20 +244,20 @@ impl Node {
         if self.0.reads.wait_here().await.is_err() {
             return;
         }
-        let at = self.roster().membership().0;
-        let Some((id, node)) = self.next_promotion() else { return };
+        let Some((at, id, node)) = self.next_promotion() else { return };
         // What fails is decided anew the next time.
         if let Err(error) = self.consensus().change(Change::Promote(id, node), at).await {
             tracing::warn!(member = %format!("{id:x}"), %error, "a member that has caught up did not become a voter yet");
         }
     }
 
-    /// Who is to become a voter now, and what is then said of it.
-    fn next_promotion(&self) -> Option<(u64, MemberNode)> {
-        let (mut members, voters) = (self.roster().members(), self.consensus().voters());
+    /// Who is to become a voter now, what is then said of it, and where the membership is that this was decided on.
+    fn next_promotion(&self) -> Option<(Position, u64, MemberNode)> {
+        let (at, mut members) = self.roster().membership();
+        let voters = self.consensus().voters();
         let id = next_voter(&members, |id| voters.contains(&id), &self.consensus().progress())?;
         let node = members.remove(&id)?;
-        Some((id, MemberNode { promote: false, ..node }))
+        Some((at, id, MemberNode { promote: false, ..node }))
     }
 
     /// Voters that have acknowledged something within an election timeout, this member included.

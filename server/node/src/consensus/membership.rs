@@ -15,6 +15,7 @@ use super::types::Membership;
 use super::types::StoredMembership;
 use super::types::log_id;
 use super::types::position;
+use super::wire;
 
 /// The bytes of a membership entry.
 pub(crate) fn encode(membership: &Membership) -> Bytes {
@@ -62,10 +63,8 @@ impl Stored {
     }
 
     pub(crate) fn to_proto(&self) -> pb::StoredMembership {
-        let at =
-            self.membership.log_id().as_ref().map(|id| pb::LogPosition { term: id.leader_id.term, index: id.index });
         pb::StoredMembership {
-            at,
+            at: self.membership.log_id().as_ref().map(wire::position),
             membership: Some(to_proto(self.membership.membership())),
             removed: self.removed.iter().copied().collect(),
         }
