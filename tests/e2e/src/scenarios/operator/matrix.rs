@@ -14,6 +14,7 @@ use garboard_lab::Lab as Kubernetes;
 
 use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
+use super::outside::Dies;
 use super::outside::Outside;
 use super::store;
 use super::store::EXAMPLE;
@@ -157,8 +158,8 @@ fn pair(
         _ => Some(Traffic::start(cluster, seed)?),
     };
     let (count, dies) = match trouble {
-        Trouble::DiesRecorded => (1, Some("recorded:2")),
-        Trouble::DiesActed => (1, Some("acted:1")),
+        Trouble::DiesRecorded => (1, Some(Dies::FirstRecorded)),
+        Trouble::DiesActed => (1, Some(Dies::Acted)),
         Trouble::TwoOperators => (2, None),
         Trouble::ApiServerKilled | Trouble::PodsKilled => (1, None),
     };

@@ -21,6 +21,37 @@ const DOMAIN: &str = "cluster.local";
 /// Between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Where operators die.
+#[derive(Clone, Copy, Debug)]
+pub enum Dies {
+    /// Between the first record and its deed.
+    FirstRecorded,
+    /// Between the second record and its deed: the first step was recorded by one that has died there.
+    NextRecorded,
+    /// After the first deed.
+    Acted,
+}
+
+// === impl Dies ===
+
+impl Dies {
+    fn place(&self) -> &'static str {
+        match self {
+            Self::FirstRecorded => "recorded:1",
+            Self::NextRecorded => "recorded:2",
+            Self::Acted => "acted:1",
+        }
+    }
+
+    /// Of the one that comes after one that has died.
+    fn again(self) -> Self {
+        match self {
+            Self::FirstRecorded | Self::NextRecorded => Self::NextRecorded,
+            Self::Acted => Self::Acted,
+        }
+    }
+}
+
 /// How to start operators.
 pub struct Outside<'a> {
     cluster: &'a Kubernetes,
@@ -57,7 +88,7 @@ impl<'a> Outside<'a> {
         Ok(Self { cluster, program, kubeconfig, logs: lab.dir.clone(), started: AtomicU32::new(0) })
     }
 
-    fn command(&self, dies: Option<&str>) -> anyhow::Result<Command> {
+    fn command(&self, dies: Option<&Dies>) -> anyhow::Result<Command> {
         let n = self.started.fetch_add(1, Ordering::Relaxed);
         let node = self.cluster.node(1)?;
         let mut command = node.beside(&self.program, &["run", "--leader-elect=false"])?;
@@ -65,13 +96,13 @@ impl<'a> Outside<'a> {
         command.arg(format!("--listen=127.0.0.1:{}", 18080 + n % 1000));
         command.env("KUBECONFIG", &self.kubeconfig).env("HOSTNAME", format!("outside-{n}"));
         match dies {
-            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies),
+            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies.place()),
             None => command.env_remove("GARBOARD_OPERATOR_DIES"),
         };
         Ok(command)
     }
 
-    fn start(&self, dies: Option<&str>) -> anyhow::Result<Process> {
+    fn start(&self, dies: Option<&Dies>) -> anyhow::Result<Process> {
         let command = self.command(dies)?;
         let n = self.started.load(Ordering::Relaxed);
         Process::spawn(command, &self.logs.join(format!("operator-{n}.log")))
@@ -81,7 +112,7 @@ impl<'a> Outside<'a> {
     pub fn during<T>(
         &self,
         count: usize,
-        dies: Option<&str>,
+        dies: Option<Dies>,
         work: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<(T, BTreeSet<String>)> {
         let over = AtomicBool::new(false);
@@ -99,10 +130,10 @@ impl<'a> Outside<'a> {
     }
 
     /// One operator after the other, until `over`.
-    fn keep(&self, dies: Option<&str>, over: &AtomicBool) -> anyhow::Result<BTreeSet<String>> {
+    fn keep(&self, mut dies: Option<Dies>, over: &AtomicBool) -> anyhow::Result<BTreeSet<String>> {
         let mut places = BTreeSet::new();
         while !over.load(Ordering::Relaxed) {
-            let mut process = self.start(dies)?;
+            let mut process = self.start(dies.as_ref())?;
             let ended = loop {
                 if over.load(Ordering::Relaxed) {
                     break None;
@@ -121,6 +152,9 @@ impl<'a> Outside<'a> {
                 "an operator ended with {status}:\n{}",
                 crate::process::tail(&text)
             );
+            if place.is_some() {
+                dies = dies.map(Dies::again);
+            }
             places.extend(place.map(str::to_owned));
         }
         Ok(places)
