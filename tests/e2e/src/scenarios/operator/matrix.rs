@@ -158,7 +158,7 @@ fn pair(
         _ => Some(Traffic::start(cluster, seed)?),
     };
     let (count, dies) = match trouble {
-        Trouble::DiesRecorded => (1, Some(Dies::FirstRecorded)),
+        Trouble::DiesRecorded => (1, Some(Dies::Recorded)),
         Trouble::DiesActed => (1, Some(Dies::Acted)),
         Trouble::TwoOperators => (2, None),
         Trouble::ApiServerKilled | Trouble::PodsKilled => (1, None),

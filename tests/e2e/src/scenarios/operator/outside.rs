@@ -24,30 +24,22 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Where operators die.
 #[derive(Clone, Copy, Debug)]
 pub enum Dies {
-    /// Between the first record and its deed.
-    FirstRecorded,
-    /// Between the second record and its deed: the first step was recorded by one that has died there.
-    NextRecorded,
-    /// After the first deed.
+    /// Between a record and its deed.
+    Recorded,
+    /// After a deed.
     Acted,
 }
 
 // === impl Dies ===
 
 impl Dies {
-    fn place(&self) -> &'static str {
-        match self {
-            Self::FirstRecorded => "recorded:1",
-            Self::NextRecorded => "recorded:2",
-            Self::Acted => "acted:1",
-        }
-    }
-
-    /// Of the one that comes after one that has died.
-    fn again(self) -> Self {
-        match self {
-            Self::FirstRecorded | Self::NextRecorded => Self::NextRecorded,
-            Self::Acted => Self::Acted,
+    /// As the operator is told. `first`: none has died before it.
+    fn place(self, first: bool) -> &'static str {
+        match (self, first) {
+            (Self::Recorded, true) => "recorded:1",
+            // The step that it begins with was recorded by the one that has died there.
+            (Self::Recorded, false) => "recorded:2",
+            (Self::Acted, _) => "acted:1",
         }
     }
 }
@@ -88,7 +80,7 @@ impl<'a> Outside<'a> {
         Ok(Self { cluster, program, kubeconfig, logs: lab.dir.clone(), started: AtomicU32::new(0) })
     }
 
-    fn command(&self, dies: Option<&Dies>) -> anyhow::Result<Command> {
+    fn command(&self, dies: Option<&str>) -> anyhow::Result<Command> {
         let n = self.started.fetch_add(1, Ordering::Relaxed);
         let node = self.cluster.node(1)?;
         let mut command = node.beside(&self.program, &["run", "--leader-elect=false"])?;
@@ -96,13 +88,13 @@ impl<'a> Outside<'a> {
         command.arg(format!("--listen=127.0.0.1:{}", 18080 + n % 1000));
         command.env("KUBECONFIG", &self.kubeconfig).env("HOSTNAME", format!("outside-{n}"));
         match dies {
-            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies.place()),
+            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies),
             None => command.env_remove("GARBOARD_OPERATOR_DIES"),
         };
         Ok(command)
     }
 
-    fn start(&self, dies: Option<&Dies>) -> anyhow::Result<Process> {
+    fn start(&self, dies: Option<&str>) -> anyhow::Result<Process> {
         let command = self.command(dies)?;
         let n = self.started.load(Ordering::Relaxed);
         Process::spawn(command, &self.logs.join(format!("operator-{n}.log")))
@@ -130,10 +122,10 @@ impl<'a> Outside<'a> {
     }
 
     /// One operator after the other, until `over`.
-    fn keep(&self, mut dies: Option<Dies>, over: &AtomicBool) -> anyhow::Result<BTreeSet<String>> {
+    fn keep(&self, dies: Option<Dies>, over: &AtomicBool) -> anyhow::Result<BTreeSet<String>> {
         let mut places = BTreeSet::new();
         while !over.load(Ordering::Relaxed) {
-            let mut process = self.start(dies.as_ref())?;
+            let mut process = self.start(dies.map(|dies| dies.place(places.is_empty())))?;
             let ended = loop {
                 if over.load(Ordering::Relaxed) {
                     break None;
@@ -152,9 +144,6 @@ impl<'a> Outside<'a> {
                 "an operator ended with {status}:\n{}",
                 crate::process::tail(&text)
             );
-            if place.is_some() {
-                dies = dies.map(Dies::again);
-            }
             places.extend(place.map(str::to_owned));
         }
         Ok(places)
