@@ -37,7 +37,7 @@ pub fn cases(root: &Path) -> anyhow::Result<Tally> {
     Harness::build(root)?.tally(root, &["--cases", CASES], |lane| vec!["--part".to_owned(), format!("{lane}/{LANES}")])
 }
 
-/// Runs that nobody has made before, for as many minutes as are left to them.
+/// Runs that nobody has made before. `left`: the minutes that the whole run still has.
 pub fn new_seeds(root: &Path, left: u64) -> anyhow::Result<Tally> {
     let minutes = left.clamp(MINUTES_MIN, MINUTES_MAX).to_string();
     let begin = UNIX_EPOCH.elapsed().map_or(1, |since| since.as_micros() as u64) % SEEDS;
