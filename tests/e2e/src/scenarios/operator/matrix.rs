@@ -28,7 +28,7 @@ use crate::wait::until;
 
 /// For a part: no pair is begun after this.
 const PART: Duration = Duration::from_secs(300);
-/// Between two kills of what is killed again and again.
+/// Between two kills of what is killed again and again; from when it serves again, if it does.
 const KILLS: Duration = Duration::from_secs(15);
 
 /// What is done to a cluster of three; it is one of three again afterwards.
@@ -165,7 +165,9 @@ fn pair(
     };
     let ((), places) = outside.during(count, dies, || match trouble {
         Trouble::ApiServerKilled => {
-            meanwhile(|| cluster.control().kill_service("kube-apiserver"), || make(store, change))
+            // On a slow machine it would never serve otherwise, and nothing go on.
+            let kill = || cluster.control().kill_service("kube-apiserver").and_then(|()| cluster.wait_api());
+            meanwhile(kill, || make(store, change))
         }
         Trouble::PodsKilled => meanwhile(|| kill_pod(store), || make(store, change)),
         _ => make(store, change),
