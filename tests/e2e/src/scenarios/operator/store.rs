@@ -287,9 +287,9 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Where a Pod's volume of the same name is.
-    pub fn folder(&self, pod: &str) -> anyhow::Result<PathBuf> {
-        volume_folder(self.cluster, pod, pod)
+    /// Where a member's volume is.
+    pub fn folder(&self, member: &str) -> anyhow::Result<PathBuf> {
+        volume_folder(self.cluster, member)
     }
 
     /// Leaves nothing of what the operator has noted in the status.
@@ -308,20 +308,18 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Where, on this machine, the volume of a claim is that a Pod uses.
-pub fn volume_folder(cluster: &Kubernetes, pod: &str, claim: &str) -> anyhow::Result<PathBuf> {
-    let of = |kind: &str, name: &str, path: &str| {
-        cluster.kubectl_ok(&["get", kind, name, &format!("--output=jsonpath={path}")])
-    };
-    let (node, volume) = (of("pod", pod, "{.spec.nodeName}")?, of("pvc", claim, "{.spec.volumeName}")?);
-    let node = cluster.nodes().into_iter().find(|other| other.name() == node).context("no such node")?;
-    let volumes = node.volumes();
-    let folders = std::fs::read_dir(&volumes).with_context(|| volumes.display().to_string())?;
-    for folder in folders {
-        let folder = folder?;
-        if folder.file_name().to_string_lossy().starts_with(&volume) {
-            return Ok(folder.path());
+/// Where, on this machine, the volume of a claim is: some node has it, whether or not a Pod uses it just now.
+pub fn volume_folder(cluster: &Kubernetes, claim: &str) -> anyhow::Result<PathBuf> {
+    let volume = cluster.kubectl_ok(&["get", "pvc", claim, "--output=jsonpath={.spec.volumeName}"])?;
+    ensure!(!volume.is_empty(), "{claim} has no volume yet");
+    for node in cluster.nodes() {
+        // A node that never had a volume has no folder for them.
+        for folder in std::fs::read_dir(node.volumes()).into_iter().flatten() {
+            let folder = folder?;
+            if folder.file_name().to_string_lossy().starts_with(&volume) {
+                return Ok(folder.path());
+            }
         }
     }
-    anyhow::bail!("no folder of {volume} in {}", volumes.display())
+    anyhow::bail!("no node has a folder of {volume}")
 }

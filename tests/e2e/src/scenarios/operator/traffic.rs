@@ -34,7 +34,7 @@ impl<'a> Traffic<'a> {
         let manifest = MANIFEST.replace("SEED", &seed.to_string()).replace("NODE", &node);
         cluster.apply(&manifest.replace("RATE", &RATE.to_string()))?;
         cluster.kubectl_ok(&["wait", "--for=condition=Ready", "pod/traffic", "--timeout=120s"])?;
-        let history = volume_folder(cluster, "traffic", "traffic")?.join(format!("{seed}.jsonl"));
+        let history = volume_folder(cluster, "traffic")?.join(format!("{seed}.jsonl"));
         let traffic = Self { cluster, history };
         let requests = traffic.requests();
         until("requests", LIMIT, || Ok((traffic.requests() > requests).then_some(())))?;
