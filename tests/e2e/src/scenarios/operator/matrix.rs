@@ -28,7 +28,7 @@ use crate::wait::until;
 
 /// For a part: no pair is begun after this.
 const PART: Duration = Duration::from_secs(300);
-/// Between two kills of what is killed again and again; from when it serves again, if it does.
+/// Between two kills of what is killed again and again. An API server serves for so long.
 const KILLS: Duration = Duration::from_secs(15);
 
 /// What is done to a cluster of three; it is one of three again afterwards.
@@ -175,7 +175,6 @@ fn pair(
     ensure!(dies.is_none() || !places.is_empty(), "no operator has died");
     // What the trouble has left is mended without it.
     let (word, _) = outside.during(1, None, || {
-        cluster.wait_api()?;
         store.wait(3)?;
         if change == Change::FoundedAgain {
             store.start_client()?;

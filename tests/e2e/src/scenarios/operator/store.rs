@@ -313,8 +313,13 @@ pub fn volume_folder(cluster: &Kubernetes, claim: &str) -> anyhow::Result<PathBu
     let volume = cluster.kubectl_ok(&["get", "pvc", claim, "--output=jsonpath={.spec.volumeName}"])?;
     ensure!(!volume.is_empty(), "{claim} has no volume yet");
     for node in cluster.nodes() {
-        // A node that never had a volume has no folder for them.
-        for folder in std::fs::read_dir(node.volumes()).into_iter().flatten() {
+        let volumes = node.volumes();
+        let folders = match std::fs::read_dir(&volumes) {
+            // It never had a volume.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            folders => folders.with_context(|| volumes.display().to_string())?,
+        };
+        for folder in folders {
             let folder = folder?;
             if folder.file_name().to_string_lossy().starts_with(&volume) {
                 return Ok(folder.path());
