@@ -24,6 +24,8 @@ use crate::cache;
 use crate::step::Tally;
 use crate::step::must;
 pub use options::Options;
+pub use options::PART_SECONDS;
+pub use options::SECONDS;
 use outcome::Outcome;
 
 /// The longest first, so that two abreast end together.

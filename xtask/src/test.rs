@@ -67,7 +67,7 @@ pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
     let begun = Instant::now();
     let mut report = Report::default();
     if tier.includes(Tier::Quick) {
-        quick(root, &mut report);
+        quick(root, full, &mut report);
     }
     if tier.includes(Tier::Cluster) || tier.includes(Tier::K8s) {
         end_to_end(root, tier, full, &mut report);
@@ -81,7 +81,7 @@ pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
     Ok(report.finish())
 }
 
-fn quick(root: &Path, report: &mut Report) {
+fn quick(root: &Path, full: bool, report: &mut Report) {
     report.step("format", || gate(cargo(root).args(["fmt", "--all", "--check"])));
     report.step("clippy", || {
         gate(cargo(root).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
@@ -91,7 +91,8 @@ fn quick(root: &Path, report: &mut Report) {
     report.step("unit and property tests", || {
         counted(cargo(root).args(["test", "--workspace", "--locked", "--no-fail-fast"]), count_cargo)
     });
-    report.step("fuzz targets", || fuzz::search(root, &fuzz::Options::default()));
+    let seconds = if full { fuzz::SECONDS } else { fuzz::PART_SECONDS };
+    report.step("fuzz targets", || fuzz::search(root, &fuzz::Options { seconds, ..fuzz::Options::default() }));
 }
 
 fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {

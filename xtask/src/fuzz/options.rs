@@ -17,8 +17,10 @@ Searches for inputs that do harm: bolt_read, requests, wal_segments, config, wal
   --input PATH  run one target on this input alone
   --keep        then add what was found to server/fuzz/corpus: the fewest inputs that reach something new";
 
-/// In `cargo xtask test`: three rounds of two targets.
-const SECONDS: u64 = 60;
+/// How long each target is searched,
+pub const SECONDS: u64 = 60;
+/// and in a `cargo xtask test` that takes a part of everything: three rounds of two targets in a minute.
+pub const PART_SECONDS: u64 = 20;
 
 pub struct Options {
     pub targets: Vec<&'static str>,
