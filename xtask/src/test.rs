@@ -61,6 +61,8 @@ impl Tier {
 
 /// With an empty cache everything else takes longer; what can use any amount of time ends after so many minutes.
 const MINUTES: u64 = 80;
+/// So many scenarios of the tier cluster beside each other: each waits for most of its time.
+const JOBS: &str = "2";
 
 /// Runs a tier and says whether all of it held. `full`: also what a run otherwise takes a part of, however long it takes.
 pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
@@ -111,6 +113,9 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     let of_tier = |name| {
         let mut args = vec!["--seed", seed.as_str(), "--tier", name];
         args.extend(full.then_some("--full"));
+        if name == "cluster" {
+            args.extend(["--jobs", JOBS]);
+        }
         args
     };
     if tier.includes(Tier::K8s) {

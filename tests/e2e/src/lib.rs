@@ -10,6 +10,8 @@ pub mod certs;
 mod cluster;
 mod etcdctl;
 mod http;
+mod lanes;
+mod output;
 pub mod random;
 mod run;
 mod scenario;

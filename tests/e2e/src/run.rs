@@ -1,16 +1,17 @@
 //! The arguments, and the scenarios that they choose.
 
-use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::bail;
 
+use crate::lanes;
+use crate::output;
 use crate::scenario::Lab;
 use crate::scenario::Scenario;
 use crate::scenario::Tier;
@@ -27,7 +28,7 @@ const USAGE: &str = "usage: e2e --server PATH --tools DIR [--examples DIR] [--ku
   --control       the program is a real etcd: leave out what only ours promises
   --only          run the scenarios whose name contains one of these
   --tier          run the scenarios of one tier
-  --jobs          so many scenarios beside each other (default 1)
+  --jobs          so many scenarios beside each other (default 1); last come, one by one, those that must be alone
   --seed          repeat the random choices of a run
   --full          take everything of what a run takes a part of: of tier lab, the smoke test and one more by the seed
   --kill-seconds  how long to kill and restart (default 150)
@@ -52,7 +53,7 @@ struct Options {
 
 /// The program: runs the scenarios that the arguments choose, and fails when one of them does.
 pub fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
+    match options(std::env::args().skip(1)).and_then(|options| run(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn options() -> anyhow::Result<Options> {
+fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
     let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64 >> 1);
     let mut options = Options {
         server: PathBuf::new(),
@@ -80,7 +81,6 @@ fn options() -> anyhow::Result<Options> {
         kill_seconds: 150,
         list: false,
     };
-    let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
@@ -128,31 +128,24 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     }
     let root = std::env::temp_dir().join(format!("garboard-e2e-{}", std::process::id()));
     println!("e2e: {} scenarios on {}, seed {}", chosen.len(), options.server.display(), options.seed);
-    let queue = Mutex::new(VecDeque::from(chosen));
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let worker = || {
-        let (mut passed, mut failed) = (0, 0);
-        while let Some(scenario) = next() {
-            match one(options, &root, &scenario)? {
-                Some(checks) => passed += checks,
-                None => failed += 1,
-            }
-        }
-        anyhow::Ok((passed, failed))
-    };
-    let (mut passed, mut failed) = (0, 0);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(worker)).collect();
-        for worker in workers {
-            let done = worker.join().map_err(|_| anyhow::anyhow!("a scenario has panicked"))??;
-            (passed, failed) = (passed + done.0, failed + done.1);
-        }
-        anyhow::Ok(())
-    })?;
+    let checks = in_turn(options.jobs, chosen, |scenario| one(options, &root, scenario));
     // Only the folders of failures are left; the root goes when there are none.
     let _ = std::fs::remove_dir(&root);
+    let (passed, failed) = (checks.iter().flatten().sum::<u32>(), checks.iter().filter(|held| held.is_none()).count());
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// Runs those that may be beside others, up to `jobs` of them at a time, each with its output in one piece; then the others, one by one.
+fn in_turn<R: Send>(jobs: usize, chosen: Vec<Scenario>, one: impl Fn(&Scenario) -> R + Sync) -> Vec<R> {
+    let (alone, beside) = chosen.into_iter().partition(|scenario: &Scenario| scenario.alone || jobs == 1);
+    let mut results = lanes::each(jobs, beside, |scenario| {
+        let (result, said) = output::held(|| one(&scenario));
+        print!("{said}");
+        result
+    });
+    results.extend(alone.iter().map(one));
+    results
 }
 
 /// What runs on nodes takes an hour: a run takes the smoke test and, by its seed, one more.
@@ -164,7 +157,7 @@ fn take_part(chosen: &mut Vec<Scenario>, seed: u64) {
 }
 
 /// How many checks of a scenario held; `None`: it failed.
-fn one(options: &Options, root: &Path, scenario: &Scenario) -> anyhow::Result<Option<u32>> {
+fn one(options: &Options, root: &Path, scenario: &Scenario) -> Option<u32> {
     let lab = Lab {
         dir: root.join(scenario.name),
         server: options.server.clone(),
@@ -178,27 +171,90 @@ fn one(options: &Options, root: &Path, scenario: &Scenario) -> anyhow::Result<Op
         seed: options.seed,
         kill_seconds: options.kill_seconds,
     };
-    std::fs::create_dir_all(&lab.dir).with_context(|| format!("create {}", lab.dir.display()))?;
     let start = Instant::now();
-    let result = (scenario.run)(&lab);
+    let result = checked(&lab, scenario);
     let seconds = start.elapsed().as_secs_f64();
     match result {
         Ok(checks) => {
-            println!("{:<28} ok, {checks} checks ({seconds:.1} s)", scenario.name);
+            output::line(format_args!("{:<28} ok, {checks} checks ({seconds:.1} s)", scenario.name));
             lab.discard();
-            Ok(Some(checks))
+            Some(checks)
         }
         Err(error) => {
             let why = format!("{error:#}").replace('\n', "\n    ");
-            println!("{:<28} FAILED ({seconds:.1} s)\n    {why}\n    kept: {}", scenario.name, lab.dir.display());
-            Ok(None)
+            let kept = lab.dir.display();
+            output::line(format_args!("{:<28} FAILED ({seconds:.1} s)\n    {why}\n    kept: {kept}", scenario.name));
+            None
         }
     }
 }
 
+/// What has panicked says so itself; those beside it and after it go on.
+fn checked(lab: &Lab, scenario: &Scenario) -> anyhow::Result<u32> {
+    std::fs::create_dir_all(&lab.dir).with_context(|| format!("create {}", lab.dir.display()))?;
+    catch_unwind(AssertUnwindSafe(|| (scenario.run)(lab))).unwrap_or_else(|_| bail!("it has panicked"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    fn scenario(name: &'static str, run: fn(&Lab) -> anyhow::Result<u32>) -> Scenario {
+        Scenario { name, what: "", tier: Tier::Cluster, ours_only: false, alone: false, run }
+    }
+
+    fn holds(_: &Lab) -> anyhow::Result<u32> {
+        Ok(3)
+    }
+
+    fn fails(_: &Lab) -> anyhow::Result<u32> {
+        bail!("a reason")
+    }
+
+    fn panics(_: &Lab) -> anyhow::Result<u32> {
+        panic!("a panic")
+    }
+
+    /// Two that may be beside each other, and two that may not.
+    fn four() -> Vec<Scenario> {
+        vec![scenario("a", holds), scenario("b", holds).alone(), scenario("c", holds), scenario("d", holds).alone()]
+    }
+
+    #[test]
+    fn those_that_must_be_alone_come_after_all_others_and_one_by_one() {
+        let log = Mutex::new(Vec::new());
+        let names = in_turn(2, four(), |scenario| {
+            log.lock().unwrap().push(format!("begin {}", scenario.name));
+            log.lock().unwrap().push(format!("end {}", scenario.name));
+            scenario.name
+        });
+        assert_eq!(names, ["a", "c", "b", "d"]);
+        let mut log = log.into_inner().unwrap();
+        assert_eq!(log.split_off(4), ["begin b", "end b", "begin d", "end d"]);
+        log.sort();
+        assert_eq!(log, ["begin a", "begin c", "end a", "end c"]);
+    }
+
+    #[test]
+    fn without_lanes_they_run_in_the_order_in_which_they_are_listed() {
+        let log = Mutex::new(Vec::new());
+        in_turn(1, four(), |scenario| log.lock().unwrap().push(scenario.name));
+        assert_eq!(log.into_inner().unwrap(), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn one_that_fails_or_panics_ends_neither_the_one_beside_it_nor_the_next() {
+        let dir = std::env::temp_dir().join(format!("garboard-e2e-test-{}", std::process::id()));
+        let options = options(["--list".to_owned()].into_iter()).unwrap();
+        let chosen = vec![scenario("fails", fails), scenario("panics", panics), scenario("holds", holds)];
+        let checks = in_turn(2, chosen, |scenario| one(&options, &dir, scenario));
+        assert_eq!(checks, [None, None, Some(3)]);
+        let left = std::fs::read_dir(&dir).unwrap().count();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(left, 2, "the folders of those that failed are kept, and no other");
+    }
 
     #[test]
     fn seeds_reach_all_that_runs_on_nodes_and_each_takes_the_smoke_test() {

@@ -22,6 +22,8 @@ pub struct Scenario {
     pub tier: Tier,
     /// Promised by ours and not by etcd: left out of a control run.
     pub ours_only: bool,
+    /// Others would disturb it, or it them.
+    pub alone: bool,
     pub run: fn(&Lab) -> anyhow::Result<u32>,
 }
 
@@ -57,6 +59,15 @@ impl FromStr for Tier {
             "lab" => Ok(Self::Nodes),
             other => bail!("no tier {other}: cluster, k8s or lab"),
         }
+    }
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    /// Runs only when nothing else does.
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 

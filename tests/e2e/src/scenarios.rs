@@ -29,7 +29,9 @@ pub fn all() -> Vec<Scenario> {
     use Tier::Cluster;
     use Tier::K8s;
     use Tier::Nodes;
-    let scenario = |name, what, tier, ours_only, run| Scenario { name, what, tier, ours_only, run };
+    // What runs on a Kubernetes has the machine to itself.
+    let scenario =
+        |name, what, tier, ours_only, run| Scenario { name, what, tier, ours_only, alone: tier != Cluster, run };
     vec![
         scenario(
             "etcdctl",
@@ -104,14 +106,16 @@ pub fn all() -> Vec<Scenario> {
             Cluster,
             false,
             asleep::asleep,
-        ),
+        )
+        .alone(),
         scenario(
             "leadership",
             "leadership moves when asked, and before a member ends",
             Cluster,
             true,
             cluster::leadership,
-        ),
+        )
+        .alone(),
         scenario("membership", "members are added, promoted, removed and wiped", Cluster, true, cluster::membership),
         scenario(
             "peer-tls",
@@ -141,14 +145,16 @@ pub fn all() -> Vec<Scenario> {
             Cluster,
             false,
             stalled_disk::stalled_disk,
-        ),
+        )
+        .alone(),
         scenario(
             "change-halfway",
             "the leader is lost between the steps of a change of the voters",
             Cluster,
             false,
             cluster::change_halfway,
-        ),
+        )
+        .alone(),
         scenario("upgrade", "two releases in one cluster, forth and back", Cluster, true, upgrade::upgrade),
         scenario(
             "discovery-srv",
@@ -171,15 +177,16 @@ pub fn all() -> Vec<Scenario> {
             true,
             cluster::quorum_lost,
         ),
-        scenario("limits", "more than is allowed, of everything", Cluster, true, suites::limits),
-        scenario("large", "the snapshot of a large store takes little memory", Cluster, true, suites::large),
+        scenario("limits", "more than is allowed, of everything", Cluster, true, suites::limits).alone(),
+        scenario("large", "the snapshot of a large store takes little memory", Cluster, true, suites::large).alone(),
         scenario(
             "full-disk",
             "a disk that fills up refuses what adds data, and nothing else",
             Cluster,
             true,
             full_disk::full_disk,
-        ),
+        )
+        .alone(),
         scenario(
             "kube-apiserver",
             "Kubernetes on the store, through kills of the store",

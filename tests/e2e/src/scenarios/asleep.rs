@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::cluster::Cluster;
+use crate::output;
 use crate::process::run;
 use crate::scenario::Lab;
 
@@ -12,6 +13,6 @@ pub fn asleep(lab: &Lab) -> anyhow::Result<u32> {
     let pids: Vec<_> = cluster.servers.iter().map(|server| server.process.id().to_string()).collect();
     let mut asleep = Command::new(lab.tool("asleep"));
     asleep.args(["-endpoints", &urls.join(","), "-pids", &pids.join(",")]);
-    print!("    {}", run(&mut asleep)?.success("asleep")?.stdout);
+    output::line(format_args!("    {}", run(&mut asleep)?.success("asleep")?.stdout.trim_end()));
     Ok(1 + cluster.check_hashes()?)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::etcdctl::Etcdctl;
+use crate::output;
 use crate::process::Output;
 use crate::process::Process;
 use crate::process::run;
@@ -372,7 +373,7 @@ fn check_perf(mut perf: Process, cluster: &Cluster<'_>) -> anyhow::Result<u32> {
     for failure in ["too many errors", "ERROR(", "Cleanup failed"] {
         ensure!(!output.contains(failure), "check perf: {}", tail(&output));
     }
-    println!("    check perf: {}", verdicts.join("; "));
+    output::line(format_args!("    check perf: {}", verdicts.join("; ")));
     let left = cluster.ctl(1).json(&["get", "/etcdctl-check-perf/", "--prefix", "--keys-only"])?;
     ensure!(left["kvs"].is_null(), "check perf leaves keys");
     // One revision for each write.

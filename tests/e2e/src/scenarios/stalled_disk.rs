@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use anyhow::ensure;
 
 use crate::cluster::Cluster;
+use crate::output;
 use crate::packages;
 use crate::process::Process;
 use crate::scenario::Lab;
@@ -49,7 +50,10 @@ pub fn stalled_disk(lab: &Lab) -> anyhow::Result<u32> {
         let leader = status[0]["Status"]["leader"].as_u64().unwrap_or(0);
         Ok((wrote && leader != 0 && leader != old_id).then_some(()))
     })?;
-    println!("    another leads and serves {:.1} s after the disk's last answer", begun.elapsed().as_secs_f64());
+    output::line(format_args!(
+        "    another leads and serves {:.1} s after the disk's last answer",
+        begun.elapsed().as_secs_f64()
+    ));
 
     // It stays so for as long as the disk is away, and both others serve.
     let away = Instant::now();

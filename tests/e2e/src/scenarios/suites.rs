@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::certs::Authority;
+use crate::output;
 use crate::process::Process;
 use crate::process::tail;
 use crate::scenario::Lab;
@@ -148,7 +149,7 @@ fn suite(lab: &Lab, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<
             || line.contains("events compared")
             || line.contains("MiB of memory")
     }) {
-        println!("    {}", line.trim());
+        output::line(format_args!("    {}", line.trim()));
     }
     let count = |mark: &str| output.lines().filter(|line| line.starts_with(mark)).count();
     let failures: Vec<&str> = output.lines().filter(|line| line.trim_start().starts_with("--- FAIL: ")).collect();

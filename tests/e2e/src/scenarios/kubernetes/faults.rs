@@ -19,6 +19,7 @@ use super::store::StoreCerts;
 use super::traffic::LiveWriter;
 use super::watch::Watcher;
 use crate::cluster::Cluster;
+use crate::output;
 use crate::scenario::Lab;
 use crate::server::Member;
 use crate::wait::PATIENCE;
@@ -54,7 +55,7 @@ impl Fault {
 
 pub fn kube_apiserver_cluster(lab: &Lab) -> anyhow::Result<u32> {
     let start = Instant::now();
-    let step = |what: &str| println!("    {:5.1} s  {what}", start.elapsed().as_secs_f64());
+    let step = |what: &str| output::line(format_args!("    {:5.1} s  {what}", start.elapsed().as_secs_f64()));
     let certs = StoreCerts::new(lab)?;
     let members = ["a", "b", "c"].iter().map(|name| certs.member(lab, name)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut cluster = Cluster::found(lab, members)?.tls(&certs.authority, &certs.client);
@@ -84,7 +85,7 @@ pub fn kube_apiserver_cluster(lab: &Lab) -> anyhow::Result<u32> {
     }
     let failed: u64 = failures.values().sum();
     step(&format!("{acknowledged} writes acknowledged, {failed} not"));
-    failures.iter().for_each(|(reason, count)| println!("             {count} x {reason}"));
+    failures.iter().for_each(|(reason, count)| output::line(format_args!("             {count} x {reason}")));
 
     plane.wait_ready(SERVED_AGAIN)?;
     writers.iter().try_for_each(LiveWriter::check)?;

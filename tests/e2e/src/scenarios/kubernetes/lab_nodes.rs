@@ -13,6 +13,7 @@ use garboard_lab::Store;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::output;
 use crate::scenario::Lab;
 use crate::wait::until;
 
@@ -43,7 +44,7 @@ impl Steps {
 
     pub fn held(&mut self, what: &str) {
         self.held += 1;
-        println!("    {:5.1} s  {what}", self.begin.elapsed().as_secs_f64());
+        output::line(format_args!("    {:5.1} s  {what}", self.begin.elapsed().as_secs_f64()));
     }
 }
 

@@ -23,6 +23,7 @@ use super::traffic::name;
 use super::traffic::object;
 use super::traffic::patch_some;
 use super::watch::Watcher;
+use crate::output;
 use crate::scenario::Lab;
 use crate::server::Server;
 
@@ -31,7 +32,7 @@ const LIVE_WRITERS: usize = 10;
 
 pub fn kube_apiserver(lab: &Lab) -> anyhow::Result<u32> {
     let start = Instant::now();
-    let step = |what: &str| println!("    {:5.1} s  {what}", start.elapsed().as_secs_f64());
+    let step = |what: &str| output::line(format_args!("    {:5.1} s  {what}", start.elapsed().as_secs_f64()));
     let certs = StoreCerts::new(lab)?;
     let store = certs.member(lab, "store")?.start()?;
     let mut plane = ControlPlane::start(lab, &certs, &[store.url()])?;

@@ -22,6 +22,7 @@ use super::store::LIMIT;
 use super::store::SHORTEST;
 use super::store::Store;
 use super::traffic::Traffic;
+use crate::output;
 use crate::random::Random;
 use crate::scenario::Lab;
 use crate::wait::until;
@@ -133,7 +134,7 @@ pub fn operator_matrix(lab: &Lab) -> anyhow::Result<u32> {
         places.extend(died);
         steps.held(&format!("{change:?} with {trouble:?}: {word}"));
     }
-    println!("    operators died: {}", places.iter().cloned().collect::<Vec<_>>().join(", "));
+    output::line(format_args!("    operators died: {}", places.iter().cloned().collect::<Vec<_>>().join(", ")));
     if lab.full {
         let all = STEPS.iter().flat_map(|step| [format!("recorded {step}"), format!("acted {step}")]);
         let never: Vec<_> = all.filter(|place| !places.contains(place)).collect();
