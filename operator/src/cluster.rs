@@ -125,6 +125,7 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
         Step::Steady => STEADY,
         Step::Refuse(_) => STEADY,
         Step::Wait(_) | Step::Promote { .. } | Step::MoveLeader { .. } => WAITING,
+        Step::Compact { .. } | Step::Defragment { .. } => WAITING,
         _ => SOON,
     };
     Ok(Passed { step, again })

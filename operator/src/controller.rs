@@ -36,6 +36,7 @@ use crate::cluster::plan::Step;
 use crate::cluster::validate::Defaults;
 use crate::crd::EtcdCluster;
 use crate::crd::EtcdMember;
+use crate::crd::status::OperationType;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::names;
@@ -233,9 +234,10 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
     let (type_, reason) = match step {
         Step::Latch { .. } => (EventType::Normal, "Founded"),
         Step::Begin(operation) => match operation.kind {
-            crate::crd::status::OperationType::AddMember => (EventType::Normal, "AddMember"),
-            crate::crd::status::OperationType::RemoveMember => (EventType::Normal, "RemoveMember"),
-            crate::crd::status::OperationType::RestartMember => (EventType::Normal, "RestartMember"),
+            OperationType::AddMember => (EventType::Normal, "AddMember"),
+            OperationType::RemoveMember => (EventType::Normal, "RemoveMember"),
+            OperationType::RestartMember => (EventType::Normal, "RestartMember"),
+            OperationType::ReclaimSpace => (EventType::Normal, "ReclaimSpace"),
         },
         Step::Promote { .. } => (EventType::Normal, "Promote"),
         Step::Remove { .. } => (EventType::Normal, "Removed"),
@@ -243,6 +245,9 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
         Step::ExpandVolume { .. } => (EventType::Normal, "ExpandVolume"),
         Step::DeletePod { .. } => (EventType::Normal, "DeletePod"),
         Step::RetireVolume { .. } => (EventType::Normal, "VolumeReleased"),
+        Step::Compact { .. } => (EventType::Normal, "Compact"),
+        Step::Disarm { .. } => (EventType::Normal, "Disarm"),
+        Step::FallShort(_) => (EventType::Warning, "ReclaimNotEnough"),
         Step::Refuse(_) => (EventType::Warning, "Refused"),
         _ => return,
     };

@@ -6,6 +6,7 @@ use garboard_proto::etcdserverpb as pb;
 use garboard_proto::etcdserverpb::cluster_client::ClusterClient;
 use garboard_proto::etcdserverpb::kv_client::KvClient;
 use garboard_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use tonic::Code;
 use tonic::Status;
 use tonic::transport::Certificate;
 use tonic::transport::Channel;
@@ -80,9 +81,12 @@ impl Client {
         ClusterClient::new(self.channel.clone())
     }
 
+    fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel.clone())
+    }
+
     pub async fn status(&self) -> Result<pb::StatusResponse, StoreError> {
-        let mut client = MaintenanceClient::new(self.channel.clone());
-        Ok(client.status(pb::StatusRequest {}).await?.into_inner())
+        Ok(self.maintenance().status(pb::StatusRequest {}).await?.into_inner())
     }
 
     /// Proved by a quorum.
@@ -112,8 +116,33 @@ impl Client {
     }
 
     pub async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, StoreError> {
-        let mut client = MaintenanceClient::new(self.channel.clone());
-        Ok(client.alarm(pb::AlarmRequest::default()).await?.into_inner().alarms)
+        Ok(self.maintenance().alarm(pb::AlarmRequest::default()).await?.into_inner().alarms)
+    }
+
+    /// Takes back the NOSPACE alarm of one member.
+    pub async fn disarm_no_space(&self, id: u64) -> Result<(), StoreError> {
+        let request = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Deactivate.into(),
+            member_id: id,
+            alarm: pb::AlarmType::Nospace.into(),
+        };
+        self.maintenance().alarm(request).await?;
+        Ok(())
+    }
+
+    /// Returns when it is agreed upon; each member frees what it can afterwards.
+    pub async fn compact(&self, revision: i64) -> Result<(), StoreError> {
+        let request = pb::CompactionRequest { revision, physical: false };
+        KvClient::new(self.channel.clone()).compact(request).await?;
+        Ok(())
+    }
+
+    /// Returns after the usual time at the latest: a member goes on with it when nobody waits, and does not begin another one beside it.
+    pub async fn defragment(&self) -> Result<(), StoreError> {
+        match self.maintenance().defragment(pb::DefragmentRequest {}).await {
+            Err(status) if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => Ok(()),
+            answered => Ok(answered.map(drop)?),
+        }
     }
 
     /// Adds a learner; returns its id. One of the same peer URL is the same one.
@@ -135,8 +164,7 @@ impl Client {
 
     /// Only the leader takes this.
     pub async fn move_leader(&self, to: u64) -> Result<(), StoreError> {
-        let mut client = MaintenanceClient::new(self.channel.clone());
-        client.move_leader(pb::MoveLeaderRequest { target_id: to }).await?;
+        self.maintenance().move_leader(pb::MoveLeaderRequest { target_id: to }).await?;
         Ok(())
     }
 }

@@ -132,9 +132,19 @@ pub async fn act(
             let client = leader.and_then(|(name, _)| answers.clients.get(name)).ok_or(ActError::Nobody)?;
             said(client.move_leader(*to).await, "move leader")
         }
+        Step::Compact { revision } => match any(answers)?.compact(*revision).await {
+            Err(error) if error.says("required revision has been compacted") => Ok(()),
+            asked => said(asked, "compact"),
+        },
+        Step::Defragment { name } => {
+            let client = answers.clients.get(name).ok_or(ActError::Nobody)?;
+            said(client.defragment().await, "defragment")
+        }
+        Step::Disarm { id } => said(any(answers)?.disarm_no_space(*id).await, "alarm disarm"),
         Step::Steady
         | Step::Wait(_)
         | Step::Refuse(_)
+        | Step::FallShort(_)
         | Step::GrantBootstrap { .. }
         | Step::Latch { .. }
         | Step::Begin(_)

@@ -1,5 +1,7 @@
 //! What is there: asked of the API server without a cache, and of the members themselves.
 
+mod node;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -25,11 +27,13 @@ use super::validate::Source;
 use super::validate::Valid;
 use super::validate::bytes;
 use super::world;
+use super::world::Alarms;
 use super::world::Entry;
 use super::world::Exit;
 use super::world::Known;
 use super::world::Member;
 use super::world::Recorded;
+use super::world::Size;
 use super::world::Store;
 use super::world::World;
 use super::world::parse_id;
@@ -69,7 +73,8 @@ pub struct Answers {
     pub list: Option<(String, pb::MemberListResponse)>,
     /// Whether a linearizable read succeeded; `None`: nobody could be asked.
     pub read: Option<Result<(), String>>,
-    pub alarms: Vec<pb::AlarmMember>,
+    /// `None`: they could not be read.
+    pub alarms: Option<Vec<pb::AlarmMember>>,
     pub clients: BTreeMap<String, store::Client>,
 }
 
@@ -213,7 +218,7 @@ pub async fn ask(valid: &Valid, objects: &Objects) -> Answers {
         && let Some(client) = answers.clients.get(name)
     {
         let (read, alarms) = tokio::join!(client.read(), client.alarms());
-        answers.alarms = alarms.unwrap_or_default();
+        answers.alarms = alarms.ok();
         // Of NOSPACE and CORRUPT the alarms tell; both let reads through or say so.
         answers.read = Some(read.map_err(|error| error.to_string()));
     } else if !answers.said.is_empty() {
@@ -244,6 +249,7 @@ pub fn world(
             cluster_id: status.cluster_id.as_deref().and_then(parse_id),
             bootstrap: status.bootstrap.map(|bootstrap| bootstrap.member),
             operation: status.operation,
+            reclaim: status.reclaim,
         },
         members,
         uncertified: certificates.shared.clone(),
@@ -290,18 +296,20 @@ fn seen_pod(
     let unplaced =
         condition("PodScheduled").filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let lost = |node: &str, unseen| node::lost_since(objects.nodes.get(node)?.as_ref(), unseen);
     let lost_since = match (node, unplaced) {
         (Some(node), _) => {
             let unseen = ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0));
-            node_lost_since(objects, node, unseen)
+            lost(node, unseen)
         }
         // It waits for the node that its volume is on.
         (None, Some(unplaced)) => volume.and_then(selected_node).and_then(|node| {
             let since = unplaced.last_transition_time.as_ref().map(|time| time.0);
-            node_lost_since(objects, node, since)
+            lost(node, since)
         }),
         (None, None) => None,
     };
+    let node = node.and_then(|node| objects.nodes.get(node)?.as_ref());
     world::Pod {
         uid: pod.uid().unwrap_or_default(),
         ready: ready.is_some_and(|ready| ready.status == "True"),
@@ -314,6 +322,8 @@ fn seen_pod(
         founds: pod.annotations().contains_key(names::FOUNDS),
         exit: exit(pod),
         node_lost_since: lost_since,
+        cordoned: node.is_some_and(node::is_cordoned),
+        node_ready: node.is_some_and(node::is_ready),
     }
 }
 
@@ -333,25 +343,6 @@ fn exit(pod: &Pod) -> Option<Exit> {
         EXIT_REMOVED => Some(Exit::Removed),
         EXIT_OUTDATED => Some(Exit::Outdated),
         EXIT_DAMAGED => Some(Exit::Damaged),
-        _ => None,
-    }
-}
-
-/// Since when a node is gone or says nothing.
-fn node_lost_since(objects: &Objects, name: &str, unseen: Option<Timestamp>) -> Option<Timestamp> {
-    let Some(node) = objects.nodes.get(name)?.as_ref() else { return unseen };
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    let out_of_service = node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.as_ref())
-        .is_some_and(|taints| taints.iter().any(|taint| taint.key == "node.kubernetes.io/out-of-service"));
-    // Unknown: its kubelet has not been heard of. Somebody who says that it is out of service need not be waited for.
-    match ready.status.as_str() {
-        "True" => None,
-        _ if out_of_service => Some(Timestamp::UNIX_EPOCH),
-        "Unknown" => Some(ready.last_transition_time.as_ref()?.0),
         _ => None,
     }
 }
@@ -387,11 +378,25 @@ fn store(valid: &Valid, answers: &Answers) -> Store {
             learner: member.is_learner,
             ours: member.peer_ur_ls.iter().any(|url| is_ours(valid, url)),
             healthy,
+            size: said(member.id).map(size),
         }
     });
+    let revisions = answers.said.values().filter_map(|said| Some(said.header.as_ref()?.revision));
     Store::Known(Known {
         cluster_id: list.header.as_ref().map_or(0, |header| header.cluster_id),
         leader,
         entries: entries.collect(),
+        revision: revisions.max().unwrap_or(0),
+        alarms: answers.alarms.as_deref().map(alarms),
     })
+}
+
+fn size(said: &pb::StatusResponse) -> Size {
+    let bytes = |said: i64| u64::try_from(said).unwrap_or(0);
+    Size { total: bytes(said.db_size), in_use: bytes(said.db_size_in_use), quota: bytes(said.db_size_quota) }
+}
+
+fn alarms(raised: &[pb::AlarmMember]) -> Alarms {
+    let of = |kind| raised.iter().filter(|alarm| alarm.alarm() == kind).map(|alarm| alarm.member_id).collect();
+    Alarms { no_space: of(pb::AlarmType::Nospace), corrupt: of(pb::AlarmType::Corrupt) }
 }

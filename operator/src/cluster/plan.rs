@@ -5,7 +5,12 @@
 //! - no member is added, and no Pod of a healthy one deleted, whose certificates would not let it start;
 //! - a Pod that may found a cluster is made only before the cluster's id is known, and for the one member that was recorded;
 //! - nobody is removed from the store, no volume given up and no Pod of a voter deleted unless that was recorded before;
+//! - nobody is made the leader who is not well, or whose node is to be emptied while there is another one;
+//! - nothing is compacted or defragmented, and no alarm taken back, but what [`space`] may;
 //! - repeated steps come to an end.
+
+mod leader;
+mod space;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
@@ -20,6 +25,7 @@ use super::world::parse_id;
 use super::world::quorum;
 use crate::crd::status::Operation;
 use crate::crd::status::OperationType;
+use crate::crd::status::Reclaim;
 
 /// A member that was added has so long to catch up, until another one is tried.
 const ADD_LIMIT: SignedDuration = SignedDuration::from_mins(10);
@@ -95,6 +101,19 @@ pub enum Step {
     DeleteMember {
         name: String,
     },
+    Compact {
+        revision: i64,
+    },
+    /// Asks for it, and does not wait.
+    Defragment {
+        name: String,
+    },
+    /// Takes back the NOSPACE alarm of a member.
+    Disarm {
+        id: u64,
+    },
+    /// Ends a reclaim of space that was not enough; recorded, so that it is not begun again at once.
+    FallShort(Reclaim),
 }
 
 /// How a server begins on a data directory that may be empty.
@@ -179,8 +198,8 @@ fn keep(world: &World, cluster_id: u64) -> Option<Step> {
         Store::Unknown => None,
     };
     objects(world, cluster_id).or_else(|| pods(world, known)).or_else(|| match tend(world, known, cluster_id) {
-        // Whatever is waited for: a disk that is full may be the reason.
-        step @ (None | Some(Step::Wait(_))) => expand(world).or(step),
+        // Whatever is waited for: a disk that is full may be the reason, and a node may be emptied meanwhile.
+        step @ (None | Some(Step::Wait(_))) => expand(world).or_else(|| leader::shelter(world, known?)).or(step),
         step => step,
     })
 }
@@ -195,6 +214,7 @@ fn tend(world: &World, known: Option<&Known>, cluster_id: u64) -> Option<Step> {
         Some(operation) => Some(carry_on(world, known, operation, cluster_id)),
         None => strays(world, known, cluster_id)
             .or_else(|| lost(world, known))
+            .or_else(|| space::reclaim(world, known))
             .or_else(|| size(world, known))
             .or_else(|| roll(world, known))
             .or_else(|| uncertified(world)),
@@ -296,8 +316,7 @@ fn identify(world: &World, name: &str, member: &Member, id: u64, cluster_id: u64
 /// Entries of the store and members here that do not know of each other.
 fn strays(world: &World, known: &Known, cluster_id: u64) -> Option<Step> {
     for entry in &known.entries {
-        let here = world.members.iter().find(|(_, member)| known.of(member).is_some_and(|of| of.id == entry.id));
-        match here {
+        match world.member_of(known, entry.id) {
             Some((name, member)) => {
                 if let Some(step) = identify(world, name, member, entry.id, cluster_id) {
                     return Some(step);
@@ -493,6 +512,7 @@ fn begin(world: &World, kind: OperationType, member: &str, id: Option<u64>, reas
         member_id: id.map(|id| format!("{id:x}")),
         reason: reason.to_owned(),
         started_at: Time(world.now),
+        asked_at: None,
     })
 }
 
@@ -502,6 +522,7 @@ fn carry_on(world: &World, known: &Known, operation: &Operation, cluster_id: u64
         OperationType::AddMember => add(world, known, operation, cluster_id),
         OperationType::RemoveMember => remove(world, known, operation),
         OperationType::RestartMember => restart(world, known, operation),
+        OperationType::ReclaimSpace => space::carry_on(world, known, operation),
     }
 }
 
@@ -555,7 +576,7 @@ fn remove(world: &World, known: &Known, operation: &Operation) -> Step {
             return Step::End;
         }
         if entry.id == known.leader
-            && let Some(to) = known.voters().find(|other| other.healthy && other.id != entry.id)
+            && let Some(to) = leader::successor(world, known)
         {
             return Step::MoveLeader { to: to.id };
         }
@@ -603,7 +624,7 @@ fn restart(world: &World, known: &Known, operation: &Operation) -> Step {
             return Step::End;
         }
         if entry.id == known.leader
-            && let Some(to) = known.voters().find(|other| other.healthy && other.id != entry.id)
+            && let Some(to) = leader::successor(world, known)
         {
             return Step::MoveLeader { to: to.id };
         }

@@ -9,6 +9,7 @@ use super::fetch::Answers;
 use super::fetch::Objects;
 use super::plan::Step;
 use super::validate::Valid;
+use super::world::Known;
 use super::world::Store;
 use super::world::Volume;
 use super::world::World;
@@ -17,6 +18,7 @@ use crate::crd::EtcdCluster;
 use crate::crd::EtcdClusterStatus;
 use crate::crd::status::Bootstrap;
 use crate::crd::status::MemberStatus;
+use crate::crd::status::OperationType;
 use crate::crd::status::Role;
 
 /// What a condition says.
@@ -39,7 +41,7 @@ pub fn status(
     step: &Step,
 ) -> EtcdClusterStatus {
     let mut status = cluster.status.clone().unwrap_or_default();
-    record(&mut status, step);
+    record(&mut status, step, world.now);
     status.observed_generation = cluster.metadata.generation;
     status.selector = valid.names.selector_text();
     status.version = Some(valid.version.clone());
@@ -56,13 +58,17 @@ pub fn status(
     status.db_size_bytes = said().map(|said| said.db_size).max();
     let alarm =
         |alarm: &garboard_proto::etcdserverpb::AlarmMember| format!("{:?} {:x}", alarm.alarm(), alarm.member_id);
-    status.alarms = answers.alarms.iter().map(alarm).collect();
+    status.alarms = answers.alarms.iter().flatten().map(alarm).collect();
+    if no_space(world).is_some_and(<[u64]>::is_empty) {
+        status.reclaim = None;
+    }
     status.detached_volumes = objects.detached.clone();
     status.certificates = certificates.in_use.clone();
     let mut verdicts = verdicts(valid, answers, world, step, &status);
     verdicts.push(certified(certificates));
     verdicts.push(sized(objects, world));
     verdicts.push(up_to_date(valid, world));
+    verdicts.push(has_room(world, &status));
     conditions(&mut status.conditions, verdicts, cluster.metadata.generation, world.now);
     status
 }
@@ -85,7 +91,7 @@ fn count<T>(items: impl Iterator<Item = T>) -> i32 {
 }
 
 /// What is written before it is done.
-fn record(status: &mut EtcdClusterStatus, step: &Step) {
+fn record(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
     match step {
         Step::GrantBootstrap { member } => status.bootstrap = Some(Bootstrap { member: member.clone() }),
         Step::Latch { cluster_id } => {
@@ -94,6 +100,15 @@ fn record(status: &mut EtcdClusterStatus, step: &Step) {
         }
         Step::Begin(operation) => status.operation = Some(operation.clone()),
         Step::End => status.operation = None,
+        Step::Compact { .. } | Step::Defragment { .. } => {
+            if let Some(operation) = &mut status.operation {
+                operation.asked_at = Some(Time(now));
+            }
+        }
+        Step::FallShort(reclaim) => {
+            status.operation = None;
+            status.reclaim = Some(reclaim.clone());
+        }
         _ => {}
     }
 }
@@ -289,6 +304,37 @@ fn sized(objects: &Objects, world: &World) -> Verdict {
     }
 }
 
+/// Who has raised NOSPACE; `None`: nobody could be asked.
+fn no_space(world: &World) -> Option<&[u64]> {
+    match &world.store {
+        Store::Known(Known { alarms: Some(alarms), .. }) => Some(&alarms.no_space),
+        _ => None,
+    }
+}
+
+/// Whether the quota has room for writes.
+fn has_room(world: &World, status: &EtcdClusterStatus) -> Verdict {
+    let verdict =
+        |holds, reason, message: &str| Verdict { kind: "QuotaSufficient", holds, reason, message: message.to_owned() };
+    let reclaims = |kind| kind == OperationType::ReclaimSpace;
+    match (no_space(world), &status.reclaim) {
+        (None, _) => verdict(None, "NotObserved", "the alarms cannot be read"),
+        (Some([]), _) => verdict(Some(true), "NoAlarm", ""),
+        _ if !world.wanted.reclaim => {
+            verdict(Some(false), "Manual", "NOSPACE is raised: make room, and disarm it; nothing is written until then")
+        }
+        _ if status.operation.as_ref().is_some_and(|operation| reclaims(operation.kind)) => {
+            verdict(Some(false), "Reclaiming", "NOSPACE is raised: space is being reclaimed")
+        }
+        (_, Some(reclaim)) => verdict(Some(false), "NotEnough", &reclaim.message),
+        _ => verdict(
+            Some(false),
+            "Waiting",
+            "NOSPACE is raised: space is reclaimed once all members are well, nothing else is under way, and no CORRUPT is raised",
+        ),
+    }
+}
+
 /// A step in words.
 pub fn describe(step: &Step) -> String {
     match step {
@@ -296,6 +342,7 @@ pub fn describe(step: &Step) -> String {
         Step::Wait(why) | Step::Refuse(why) => why.clone(),
         Step::GrantBootstrap { member } => format!("{member} is to found the cluster"),
         Step::Latch { cluster_id } => format!("the cluster is {cluster_id:x}"),
+        Step::Begin(operation) if operation.member.is_empty() => format!("{:?}: {}", operation.kind, operation.reason),
         Step::Begin(operation) => format!("{:?} {}: {}", operation.kind, operation.member, operation.reason),
         Step::End => "the operation is done".to_owned(),
         Step::CreateMember { name, .. } => format!("making EtcdMember {name}"),
@@ -310,6 +357,10 @@ pub fn describe(step: &Step) -> String {
         Step::MoveLeader { to } => format!("moving the leadership to {to:x}"),
         Step::RetireVolume { name, .. } => format!("giving up the volume of {name}"),
         Step::DeleteMember { name } => format!("deleting EtcdMember {name}"),
+        Step::Compact { revision } => format!("compacting to revision {revision}"),
+        Step::Defragment { name } => format!("defragmenting {name}"),
+        Step::Disarm { id } => format!("disarming the NOSPACE alarm of {id:x}"),
+        Step::FallShort(reclaim) => format!("space was reclaimed, and it is not enough: {}", reclaim.message),
     }
 }
 
@@ -336,3 +387,6 @@ fn conditions(into: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: Opt
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

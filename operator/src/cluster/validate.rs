@@ -11,6 +11,7 @@ use crate::crd::EtcdCluster;
 use crate::crd::EtcdClusterSpec;
 use crate::crd::cluster;
 use crate::crd::cluster::IssuerRef;
+use crate::crd::cluster::NoSpace;
 use crate::crd::cluster::StorageType;
 use crate::crd::cluster::TlsMode;
 use crate::names::Names;
@@ -183,6 +184,7 @@ pub fn validate(cluster: &EtcdCluster, defaults: &Defaults) -> Result<Valid, Inv
         healing: spec.healing.enabled,
         node_lost_for: time("healing.nodeLostFor", &spec.healing.node_lost_for)?,
         stabilization: time("update.stabilization", &spec.update.stabilization)?,
+        reclaim: spec.maintenance.nospace == NoSpace::Reclaim,
     };
     Ok(Valid {
         version,

@@ -6,6 +6,10 @@ use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::status::Operation;
+use crate::crd::status::Reclaim;
+
+/// A database below this share of its quota has room for writes.
+const ROOM_PERCENT: u64 = 80;
 
 /// One cluster, as it was seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +38,8 @@ pub struct Wanted {
     pub healing: bool,
     pub node_lost_for: SignedDuration,
     pub stabilization: SignedDuration,
+    /// Whether room is made after a NOSPACE alarm.
+    pub reclaim: bool,
 }
 
 /// What earlier passes have written into the status.
@@ -42,6 +48,7 @@ pub struct Recorded {
     pub cluster_id: Option<u64>,
     pub bootstrap: Option<String>,
     pub operation: Option<Operation>,
+    pub reclaim: Option<Reclaim>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,6 +81,10 @@ pub struct Pod {
     pub exit: Option<Exit>,
     /// Since when its node is gone or does not answer; or since when no node can be found for it.
     pub node_lost_since: Option<Timestamp>,
+    /// Its node takes no more Pods: it is about to be emptied.
+    pub cordoned: bool,
+    /// Its node is Ready.
+    pub node_ready: bool,
 }
 
 /// Ends of the server that a restart does not mend.
@@ -118,6 +129,17 @@ pub struct Known {
     pub cluster_id: u64,
     pub leader: u64,
     pub entries: Vec<Entry>,
+    /// The newest that any of them has.
+    pub revision: i64,
+    /// `None`: they could not be read.
+    pub alarms: Option<Alarms>,
+}
+
+/// Alarms that are raised, by the ids of those who have raised them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Alarms {
+    pub no_space: Vec<u64>,
+    pub corrupt: Vec<u64>,
 }
 
 /// A line of the member list, with what the member itself says.
@@ -132,11 +154,28 @@ pub struct Entry {
     pub ours: bool,
     /// It answers, follows the leader and is not far behind it.
     pub healthy: bool,
+    /// `None` of one that does not answer.
+    pub size: Option<Size>,
+}
+
+/// A member's database, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// With what a defragmentation gives back.
+    pub total: u64,
+    pub in_use: u64,
+    /// 0: there is none.
+    pub quota: u64,
 }
 
 // === impl World ===
 
 impl World {
+    /// Who is the member `id` of the store here.
+    pub fn member_of(&self, known: &Known, id: u64) -> Option<(&String, &Member)> {
+        self.members.iter().find(|(_, member)| known.of(member).is_some_and(|entry| entry.id == id))
+    }
+
     /// Why a Pod of `member` could not start.
     pub fn uncertified<'a>(&'a self, member: &'a Member) -> Option<&'a String> {
         member.uncertified.as_ref().or(self.uncertified.as_ref())
@@ -154,6 +193,24 @@ impl Volume {
     /// It stays, and less is asked for than is wanted.
     pub fn is_small(&self, wanted: &Wanted) -> bool {
         wanted.volumes && !self.deleting && !self.lost && self.capacity.is_some() && self.requested < wanted.volume_size
+    }
+}
+
+// === impl Size ===
+
+impl Size {
+    /// A member that had raised NOSPACE would soon raise it again.
+    pub fn is_full(self) -> bool {
+        self.leaves_no_room(self.total)
+    }
+
+    /// It would be full right after a defragmentation.
+    pub fn stays_full(self) -> bool {
+        self.leaves_no_room(self.in_use)
+    }
+
+    fn leaves_no_room(self, bytes: u64) -> bool {
+        self.quota > 0 && bytes.saturating_mul(100) >= self.quota.saturating_mul(ROOM_PERCENT)
     }
 }
 

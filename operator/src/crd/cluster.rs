@@ -92,6 +92,7 @@ pub struct EtcdClusterSpec {
     pub tls: Tls,
     pub update: Update,
     pub healing: Healing,
+    pub maintenance: Maintenance,
     pub monitoring: Monitoring,
     /// Nothing is changed while it is set; the status goes on telling what is.
     pub paused: bool,
@@ -474,6 +475,24 @@ pub struct Healing {
     pub node_lost_for: String,
 }
 
+/// What is done about databases.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Maintenance {
+    /// What is done when a member raises the alarm NOSPACE, under which nothing is written.
+    pub nospace: NoSpace,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoSpace {
+    /// Nothing: somebody makes room, and disarms the alarm.
+    #[default]
+    Manual,
+    /// The history is compacted to the newest revision where it takes too much, members are defragmented one after the other, the leader
+    /// last, and the alarm is disarmed once every database is below 80 % of its quota.
+    Reclaim,
+}
+
 /// For Prometheus.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -527,6 +546,7 @@ impl Default for EtcdClusterSpec {
             tls: Tls::default(),
             update: Update::default(),
             healing: Healing::default(),
+            maintenance: Maintenance::default(),
             monitoring: Monitoring::default(),
             paused: false,
         }

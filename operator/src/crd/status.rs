@@ -39,6 +39,9 @@ pub struct EtcdClusterStatus {
     /// What is under way; written before anything is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// The last reclaim of space that was not enough, until no NOSPACE is raised any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<Reclaim>,
     /// Volumes of members that have left, kept as `storage.retention` says.
     pub detached_volumes: Vec<DetachedVolume>,
     /// Those that are in use, with their ends.
@@ -84,12 +87,13 @@ pub enum Role {
     Unknown,
 }
 
-/// A change of the membership, or of a Pod, that takes more than one step.
+/// Something that takes more than one step.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
     #[serde(rename = "type")]
     pub kind: OperationType,
+    /// Empty while it concerns all of them.
     pub member: String,
     /// The member's id, in hex, when it has one.
     #[serde(rename = "memberID", default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +101,9 @@ pub struct Operation {
     /// Why.
     pub reason: String,
     pub started_at: Time,
+    /// When a member was last asked for something that nobody waits for; written before it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Time>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +111,21 @@ pub enum OperationType {
     AddMember,
     RemoveMember,
     RestartMember,
+    /// Compacts where that is needed, while `member` is empty; then defragments `member`.
+    ReclaimSpace,
+}
+
+/// It is made again when less is in use, the quota is larger, or an hour has passed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Reclaim {
+    pub ended_at: Time,
+    /// Of the member that had most.
+    pub db_size_in_use_bytes: i64,
+    /// Of the member that had least.
+    pub quota_bytes: i64,
+    /// Why it was not enough.
+    pub message: String,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]

@@ -1,11 +1,15 @@
 //! The plan against a model of a cluster that obeys its steps while everything else goes wrong.
 
+mod leader;
+mod space;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 
+use self::space::Databases;
 use super::super::world::Pod;
 use super::super::world::Recorded;
 use super::super::world::Volume;
@@ -15,6 +19,9 @@ use super::*;
 const CLUSTER: u64 = 0xc1;
 /// Steps within which a cluster that nobody disturbs is as it is wanted.
 const STEPS_MAX: usize = 400;
+/// Time between two passes, in seconds: where there is something to do, and where there is not. Odd: see what volumes take to grow.
+const BUSY_S: i64 = 1;
+const IDLE_S: i64 = 31;
 
 /// What may happen between two steps.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +46,21 @@ enum Event {
     Grow,
     /// A class whose volumes do not grow, and one whose do.
     Fix(bool),
+    /// The node of a member is cordoned, or all of them are open again.
+    Cordon(usize),
+    Uncordon,
+    /// Data, or a revision more of what is there.
+    Write(bool),
+    /// What was live is history.
+    Delete,
+    RaiseQuota,
+    Corrupt(usize),
+    Mend,
+    Reclaim(bool),
+    /// The alarms cannot be read, this once.
+    Deafen,
+    /// The next thing that is asked for is not heard: the operator has died before it asked.
+    Swallow,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -55,11 +77,21 @@ fn event() -> impl Strategy<Value = Event> {
         1 => who.clone().prop_map(Event::DeleteObject),
         1 => Just(Event::Hide),
         2 => who.clone().prop_map(Event::MoveLeader),
-        1 => who.prop_map(Event::Uncertify),
+        1 => who.clone().prop_map(Event::Uncertify),
         1 => Just(Event::UncertifyAll),
         4 => Just(Event::Certify),
         1 => Just(Event::Grow),
         1 => any::<bool>().prop_map(Event::Fix),
+        3 => who.clone().prop_map(Event::Cordon),
+        1 => Just(Event::Uncordon),
+        20 => any::<bool>().prop_map(Event::Write),
+        2 => Just(Event::Delete),
+        1 => Just(Event::RaiseQuota),
+        1 => who.prop_map(Event::Corrupt),
+        4 => Just(Event::Mend),
+        2 => any::<bool>().prop_map(Event::Reclaim),
+        1 => Just(Event::Deafen),
+        2 => Just(Event::Swallow),
     ]
 }
 
@@ -79,6 +111,9 @@ struct Model {
     hidden: bool,
     /// Steps of members that are lost were forced by events that cost the quorum.
     broken: bool,
+    databases: Databases,
+    /// Until the next turn.
+    pass_s: i64,
 }
 
 impl Model {
@@ -91,6 +126,7 @@ impl Model {
             healing: true,
             node_lost_for: SignedDuration::from_secs(60),
             stabilization: SignedDuration::from_secs(5),
+            reclaim: true,
         };
         let world = World {
             wanted,
@@ -111,6 +147,8 @@ impl Model {
             expandable: true,
             hidden: false,
             broken: false,
+            databases: Databases::new(),
+            pass_s: BUSY_S,
         }
     }
 
@@ -137,7 +175,7 @@ impl Model {
 
     /// What is true now: who is well, and what the members say.
     fn settle(&mut self) {
-        self.world.now = self.world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        self.world.now = self.world.now.checked_add(SignedDuration::from_secs(self.pass_s)).unwrap();
         let (now, expandable, volumes) = (self.world.now, self.expandable, self.world.wanted.volumes);
         let names: Vec<String> = self.world.members.keys().cloned().collect();
         for name in names {
@@ -183,6 +221,7 @@ impl Model {
                 entry.name = "started".to_owned();
             }
         }
+        self.databases.settle(&mut self.entries);
         let voters = self.entries.iter().filter(|entry| !entry.learner).count();
         let healthy: Vec<u64> = self.entries.iter().filter(|e| !e.learner && e.healthy).map(|entry| entry.id).collect();
         let serves = voters > 0 && healthy.len() >= quorum(voters);
@@ -190,11 +229,16 @@ impl Model {
             self.leader = healthy.first().copied().unwrap_or(0);
         }
         self.world.store = if serves && !self.hidden {
-            Store::Known(Known { cluster_id: CLUSTER, leader: self.leader, entries: self.entries.clone() })
+            let alarms = Some(self.databases.alarms.clone()).filter(|_| !self.databases.deaf);
+            let entries = self.entries.clone();
+            Store::Known(Known { cluster_id: CLUSTER, leader: self.leader, entries, revision: space::REVISION, alarms })
         } else {
             Store::Unknown
         };
-        self.hidden = false;
+        (self.hidden, self.databases.deaf) = (false, false);
+        if self.databases.alarms.no_space.is_empty() {
+            self.world.recorded.reclaim = None;
+        }
         let lost = |id: &u64| self.whole.get(id) != Some(&true);
         let left =
             self.entries.iter().filter(|entry| !entry.learner && !lost(&entry.id) && !self.is_stuck(entry)).count();
@@ -228,6 +272,30 @@ impl Model {
             Event::UncertifyAll => self.world.uncertified = Some("Secret".to_owned()),
             Event::Grow => self.world.wanted.volume_size += 1,
             Event::Fix(fixed) => self.expandable = !fixed,
+            Event::Cordon(at) => {
+                let Some(name) = self.nth(at) else { return };
+                if let Some(pod) = &mut self.member(&name).pod {
+                    pod.cordoned = true;
+                }
+            }
+            Event::Uncordon => self.world.members.values_mut().for_each(|member| {
+                if let Some(pod) = &mut member.pod {
+                    pod.cordoned = false;
+                }
+            }),
+            Event::Write(data) => self.databases.write(data, &self.entries),
+            Event::Delete => self.databases.delete(),
+            Event::RaiseQuota => self.databases.quota += self.databases.quota / 2,
+            Event::Corrupt(at) => {
+                let ids: Vec<u64> = self.entries.iter().map(|entry| entry.id).collect();
+                if !ids.is_empty() {
+                    self.databases.alarms.corrupt = vec![ids[at % ids.len()]];
+                }
+            }
+            Event::Mend => self.databases.alarms.corrupt.clear(),
+            Event::Reclaim(reclaim) => self.world.wanted.reclaim = reclaim,
+            Event::Deafen => self.databases.deaf = true,
+            Event::Swallow => self.databases.swallows = true,
             Event::Certify => {
                 self.world.uncertified = None;
                 self.world.members.values_mut().for_each(|member| member.uncertified = None);
@@ -245,7 +313,7 @@ impl Model {
                 match event {
                     Event::LosePod(_) => pod.deleting = true,
                     Event::FinishPod(_) => pod.finished = true,
-                    _ => pod.node_lost_since = Some(now),
+                    _ => (pod.node_lost_since, pod.node_ready) = (Some(now), false),
                 }
             }
             Event::DeleteVolume(at) => {
@@ -287,8 +355,15 @@ impl Model {
                 !matches!(step, Step::Remove { .. } | Step::RetireVolume { .. } | Step::Promote { .. }),
                 "{step:?} without a quorum"
             );
+            assert!(!matches!(step, Step::MoveLeader { .. } | Step::FallShort(_)), "{step:?} without a quorum");
+            assert!(
+                !matches!(step, Step::Compact { .. } | Step::Defragment { .. } | Step::Disarm { .. }),
+                "{step:?} without a quorum"
+            );
             return;
         };
+        self.judge_leader(step, known);
+        self.judge_space(step, known);
         let voters = known.voters().count();
         let others = |id: u64| known.voters().filter(|entry| entry.healthy && entry.id != id).count();
         match step {
@@ -370,7 +445,7 @@ impl Model {
                     self.entries.push(Entry { id: 1, peer_urls: vec![url], ours: true, ..Entry::default() });
                     self.whole.insert(1, true);
                 }
-                self.member(&name).pod = Some(Pod { uid: "p".into(), founds, ..Pod::default() });
+                self.member(&name).pod = Some(Pod { uid: "p".into(), founds, node_ready: true, ..Pod::default() });
             }
             Step::DeletePod { name, .. } => {
                 if let Some(pod) = &mut self.member(&name).pod {
@@ -399,6 +474,9 @@ impl Model {
                 }
             }
             Step::DeleteMember { name } => drop(self.world.members.remove(&name)),
+            Step::Compact { .. } | Step::Defragment { .. } | Step::Disarm { .. } | Step::FallShort(_) => {
+                self.make_room(step);
+            }
         }
         // Nothing is left of who has neither.
         self.world.members.retain(|_, member| member.object || member.pod.is_some() || member.volume.is_some());
@@ -409,6 +487,7 @@ impl Model {
         let step = plan(&self.world);
         self.judge(&step);
         self.obey(step.clone());
+        self.pass_s = if matches!(step, Step::Steady | Step::Wait(_)) { IDLE_S } else { BUSY_S };
         step
     }
 
@@ -426,6 +505,8 @@ impl Model {
     fn is_as_wanted(&self) -> bool {
         self.entries.len() == self.world.wanted.size
             && self.entries.iter().all(|entry| entry.healthy && !entry.learner)
+            && self.is_led_from_shelter()
+            && self.has_room()
             && self.world.members.len() == self.world.wanted.size
             && self
                 .world
@@ -446,15 +527,17 @@ proptest! {
     fn whatever_happens_the_quorum_stays_and_the_end_is_as_wanted(
         size in 1..=5usize,
         volumes in prop::bool::weighted(0.75),
+        reclaim in prop::bool::weighted(0.75),
         events in prop::collection::vec(event(), 0..200),
     ) {
         let mut model = Model::new(size);
-        model.world.wanted.volumes = volumes;
+        (model.world.wanted.volumes, model.world.wanted.reclaim) = (volumes, reclaim);
         for event in events {
             model.happen(event);
             model.turn();
         }
         model.happen(Event::Certify);
+        model.happen(Event::Mend);
         let mut last = Step::Steady;
         for _ in 0..STEPS_MAX {
             last = model.turn();
