@@ -231,7 +231,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator-nodes",
-            "its nodes are drained, cut off, and lost for good",
+            "its nodes are cordoned, drained, cut off, and lost for good",
             Nodes,
             true,
             operator::operator_nodes,
@@ -245,7 +245,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator-storage",
-            "an EtcdCluster on volumes that grow, on volumes that do not, and on none",
+            "an EtcdCluster on volumes that grow, on volumes that do not, and on none; and one whose quota is full",
             Nodes,
             true,
             operator::operator_storage,

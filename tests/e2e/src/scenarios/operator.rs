@@ -8,6 +8,7 @@ mod life;
 mod matrix;
 mod nodes;
 mod outside;
+mod space;
 mod storage;
 mod store;
 mod traffic;

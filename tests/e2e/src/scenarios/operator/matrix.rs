@@ -79,8 +79,8 @@ const TROUBLES: [Trouble; 5] =
 
 /// Nothing is to be left of it.
 const FRESH: &str = "size: 3, storage: {retention: {whenClusterDeleted: Delete}}";
-/// Every step that the operator makes here, besides waiting (the default class of volumes does not let them grow): with a full run, it has died at
-/// each of them.
+/// Every step that the operator makes here, besides waiting (the default class of volumes does not let them grow, and no quota is full): with
+/// a full run, it has died at each of them.
 const STEPS: [&str; 15] = [
     "GrantBootstrap",
     "Latch",

@@ -1,4 +1,4 @@
-//! What happens to an EtcdCluster when its nodes are drained, cut off, and lost for good.
+//! What happens to an EtcdCluster when its nodes are cordoned, drained, cut off, and lost for good.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -39,6 +39,11 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     store.start_client()?;
     let traffic = Traffic::start(&cluster, lab.seed)?;
     steps.held("three members on four nodes, and clients");
+
+    leave_cordoned(&store)?;
+    store.wait(3)?;
+    store.check()?;
+    steps.held("the leader's node cordoned: another one leads, and no member was restarted");
 
     // Node 1 has the clients.
     for node in cluster.nodes() {
@@ -107,6 +112,30 @@ pub fn operator_nodes(lab: &Lab) -> anyhow::Result<u32> {
     let held = steps.count();
     cluster.down()?;
     Ok(held)
+}
+
+/// Whoever leads does so no longer once its node is cordoned; it goes on to run there.
+fn leave_cordoned(store: &Store<'_>) -> anyhow::Result<()> {
+    let leader = store.get("{.status.leader}")?;
+    let pods = store.list("pods")?;
+    let pod = pods.iter().find(|pod| pod["metadata"]["name"] == leader.as_str()).context("the leader has no Pod")?;
+    let nodes = store.cluster.nodes();
+    let node = nodes.iter().find(|node| pod["spec"]["nodeName"] == node.name()).context("the leader has no node")?;
+    let uids = store.uids("pods")?;
+    node.cordon()?;
+    until("another leader, by the operator", LIMIT, || {
+        let now = store.get("{.status.leader}")?;
+        let moved =
+            store.cluster.kubectl_ok(&["get", "events", "--field-selector=reason=MoveLeader", "--output=name"])?;
+        Ok((!now.is_empty() && now != leader && !moved.is_empty()).then_some(()))
+    })?;
+    node.uncordon()?;
+    ensure!(store.uids("pods")? == uids, "Pods are others than before");
+    let restarts = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["restartCount"].clone();
+    let before: Vec<_> = pods.iter().map(restarts).collect();
+    let after: Vec<_> = store.list("pods")?.iter().map(restarts).collect();
+    ensure!(before == after, "a member was restarted: {before:?}, then {after:?}");
+    Ok(())
 }
 
 /// Has no operator run on `nodes`.

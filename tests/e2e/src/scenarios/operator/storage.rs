@@ -1,10 +1,11 @@
-//! What an EtcdCluster keeps its data on: volumes that grow, volumes that do not, and none.
+//! What an EtcdCluster keeps its data on: volumes that grow, volumes that do not, and none; and what becomes of it when it is full.
 
 use anyhow::ensure;
 use garboard_lab::Families;
 
 use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
+use super::space;
 use super::store;
 use super::store::EXAMPLE;
 use super::store::LIMIT;
@@ -23,6 +24,7 @@ pub fn operator_storage(lab: &Lab) -> anyhow::Result<u32> {
     let mut store = Store::new(&cluster, "store");
     without_volumes(&mut store, &mut steps)?;
     grow(&mut store, lab.seed, &mut steps)?;
+    space::reclaim(&mut store, &mut steps)?;
     let held = steps.count();
     cluster.down()?;
     Ok(held)
