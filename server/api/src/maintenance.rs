@@ -90,13 +90,15 @@ impl Maintenance for MaintenanceService {
     type SnapshotStream = SnapshotAnswers;
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<SnapshotAnswers>, tonic::Status> {
-        let Snapshot { file_len, version, blobs } = self.node.snapshot().await.map_err(Status::from)?;
-        let answers = stream::unfold((blobs, file_len, version), move |(mut blobs, left, version)| async move {
+        let Snapshot { revision, file_len, version, blobs } = self.node.snapshot().await.map_err(Status::from)?;
+        // With the first message alone, and with the file's own revision.
+        let header = Some(self.node.header(revision));
+        let begun = (blobs, header, file_len, version);
+        let answers = stream::unfold(begun, |(mut blobs, header, left, version)| async move {
             let blob = blobs.recv().await?;
             let left = left.saturating_sub(blob.as_ref().map_or(0, |blob| blob.len() as u64));
-            let answer =
-                |blob| pb::SnapshotResponse { header: None, remaining_bytes: left, blob, version: version.clone() };
-            Some((blob.map(answer).map_err(|error| Status::from(error).into()), (blobs, left, version)))
+            let answer = |blob| pb::SnapshotResponse { header, remaining_bytes: left, blob, version: version.clone() };
+            Some((blob.map(answer).map_err(|error| Status::from(error).into()), (blobs, None, left, version)))
         });
         Ok(Response::new(Box::pin(answers)))
     }

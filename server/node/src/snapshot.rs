@@ -51,6 +51,8 @@ const STORAGE_VERSION_SINCE: Version = Version { major: 3, minor: 6 };
 
 /// A snapshot on its way.
 pub struct Snapshot {
+    /// The store's revision in the file.
+    pub revision: i64,
     /// Length of the file.
     pub file_len: u64,
     /// etcd's storage version of the file.
@@ -73,14 +75,14 @@ impl Node {
         drop(spawn::blocking(move || {
             let opened = inner.backend.read().map_err(SnapshotError::from);
             let source = opened.map(|view| Source { view, members });
-            let measured = source.and_then(|source| source.measure().map(|layout| (source, layout)));
-            let (source, layout) = match measured {
+            let measured = source.and_then(|source| Ok((source.revision()?, source.measure()?, source)));
+            let (revision, layout, source) = match measured {
                 Ok(measured) => measured,
                 // Whoever asked may have gone away.
                 Err(error) => return drop(tell.send(Err(error))),
             };
             let (started, bytes) = (clock::now(), layout.file_len());
-            if tell.send(Ok(bytes)).is_err() {
+            if tell.send(Ok((revision, bytes))).is_err() {
                 return;
             }
             tracing::info!("total-bytes" = bytes, "sending database snapshot to client");
@@ -97,8 +99,9 @@ impl Node {
                 }
             }
         }));
-        let file_len = told.await.map_err(|_| Error::Stopped)?.map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(Snapshot { file_len, version: self.storage_version(), blobs: received })
+        let begun = told.await.map_err(|_| Error::Stopped)?;
+        let (revision, file_len) = begun.map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Snapshot { revision, file_len, version: self.storage_version(), blobs: received })
     }
 }
 
@@ -110,6 +113,8 @@ enum SnapshotError {
     Write(#[from] WriteError),
     #[error("snapshot: {0}")]
     Output(#[from] io::Error),
+    #[error("snapshot: the row {} is no revision", meta::REVISION)]
+    Revision,
 }
 
 /// What a pass hands on: lengths only, or the rows.
@@ -145,6 +150,14 @@ struct Source {
 }
 
 impl Source {
+    /// Of the same transaction as all rows. A store in which nothing has been applied is at 1, as etcd's.
+    fn revision(&self) -> Result<i64, SnapshotError> {
+        match self.view.get(Table::Meta, meta::REVISION.as_bytes())? {
+            Some(row) => meta::decode_revision(&row).ok_or(SnapshotError::Revision),
+            None => Ok(1),
+        }
+    }
+
     fn measure(&self) -> Result<Layout, SnapshotError> {
         let mut measure = Measure::new(PageSize::DEFAULT);
         self.emit(&mut measure)?;

@@ -1,6 +1,9 @@
 //! One member on a real disk: writes, reads, restarts, compaction, leases, quota.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use garboard_mvcc::Error as MvccError;
@@ -8,10 +11,14 @@ use garboard_mvcc::Response;
 use garboard_node::Error;
 use garboard_node::Node;
 use garboard_node::NodeConfig;
+use garboard_node::SnapshotStatus;
+use garboard_node::snapshot_status;
 use garboard_proto::etcdserverpb as pb;
 use garboard_proto::raft::Command;
 use garboard_proto::raft::command::Op;
 use garboard_storage::RealDisk;
+use garboard_storage::disk::Disk as _;
+use garboard_storage::disk::OpenOptions;
 use garboard_storage::disk::memory::MemoryDisk;
 use tempfile::TempDir;
 
@@ -291,4 +298,47 @@ async fn a_disk_that_fills_up_refuses_what_adds_data_until_there_is_space() {
     garboard_runtime::clock::timeout(PATIENCE, taken(true)).await.expect("never taken again");
     assert!(node.status().errors.is_empty(), "{:?}", node.status().errors);
     stop(node).await;
+}
+
+/// Writes go on while snapshots are taken: each file ends at the revision that is told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_tells_the_revision_of_its_own_file() {
+    let dir = TempDir::new().unwrap();
+    let node = start(config(&dir)).await;
+    let (done, writer) = (Arc::new(AtomicBool::new(false)), node.clone());
+    let ended = done.clone();
+    let mut writes = tokio::task::JoinSet::new();
+    writes.spawn(async move {
+        let mut last = 0;
+        while last < 20 || !ended.load(Ordering::Relaxed) {
+            last = revision_of(writer.propose(put("k", "v")).await.unwrap());
+        }
+        last
+    });
+    let mut told = Vec::new();
+    for n in 0..20 {
+        let mut snapshot = node.snapshot().await.unwrap();
+        let mut file = Vec::new();
+        while let Some(blob) = snapshot.blobs.recv().await {
+            file.extend_from_slice(&blob.unwrap());
+        }
+        let status = status_of(file);
+        // An empty store has no row that could tell.
+        assert_eq!(status.revision.max(1), snapshot.revision, "snapshot {n}");
+        told.push(snapshot.revision);
+    }
+    done.store(true, Ordering::Relaxed);
+    let last = writes.join_next().await.unwrap().unwrap();
+    assert!(told.is_sorted() && told.last() <= Some(&last), "{told:?}, then {last}");
+    let snapshot = node.snapshot().await.unwrap();
+    assert_eq!(snapshot.revision, last);
+    stop(node).await;
+}
+
+fn status_of(file: Vec<u8>) -> SnapshotStatus {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/to/snapshot"));
+    disk.create_dir_all(Path::new("/to")).unwrap();
+    disk.open(path, OpenOptions::create_new()).unwrap();
+    disk.set_content(path, file).unwrap();
+    snapshot_status(&disk, path).unwrap()
 }

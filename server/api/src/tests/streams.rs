@@ -165,6 +165,35 @@ async fn a_range_streams_in_chunks_that_make_the_whole() {
 }
 
 #[tokio::test]
+async fn the_first_message_of_a_snapshot_tells_what_it_is_of() {
+    let member = Member::start(config()).await;
+    let client = member.client().await;
+    // Some hundred KiB: more than one message.
+    for n in 0..40 {
+        let large = pb::PutRequest { value: vec![7; 10_000].into(), ..put(n) };
+        client.unary::<pb::PutResponse>(PUT, &large).await.unwrap();
+    }
+    let mut call = client.open_ended("/etcdserverpb.Maintenance/Snapshot", &pb::SnapshotRequest {}).await;
+    let first: pb::SnapshotResponse = call.next().await.unwrap();
+    assert_eq!(first.header, Some(member.node.header(41)));
+    let (mut received, total) = (first.blob.len() as u64, first.blob.len() as u64 + first.remaining_bytes);
+    let mut messages = 1;
+    let end = loop {
+        match call.next::<pb::SnapshotResponse>().await {
+            Ok(message) => {
+                assert_eq!(message.header, None);
+                (received, messages) = (received + message.blob.len() as u64, messages + 1);
+            }
+            Err(end) => break end,
+        }
+    };
+    assert_eq!(end.0, 0);
+    // The file, and its hash.
+    assert!(messages > 2 && received == total + 32, "{received} of {total} bytes in {messages} messages");
+    member.stop().await;
+}
+
+#[tokio::test]
 async fn shutdown_ends_streams_with_a_reason_to_go_elsewhere() {
     let member = Member::start(config()).await;
     let client = member.client().await;
