@@ -25,11 +25,12 @@ use kube::api::DynamicObject;
 use kube::api::Patch;
 use kube::api::PatchParams;
 use kube::api::PostParams;
+use kube::core::NamespaceResourceScope;
+use kube::core::object::HasStatus;
 use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::crd::EtcdCluster;
-use crate::crd::EtcdClusterStatus;
 use crate::fail;
 use crate::fail::Point;
 use crate::names;
@@ -217,15 +218,20 @@ where
 }
 
 /// Writes the status, if it says anything new. Somebody else's write in between is an error, and this pass is made again.
-async fn write(client: &Client, cluster: &EtcdCluster, status: EtcdClusterStatus) -> kube::Result<()> {
-    if cluster.status.as_ref() == Some(&status) {
+pub(crate) async fn write<K>(client: &Client, object: &K, status: K::Status) -> kube::Result<()>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + HasStatus,
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    K::Status: PartialEq,
+{
+    if object.status() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<EtcdCluster>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
-    let mut written = cluster.clone();
-    written.status = Some(status);
-    written.metadata.managed_fields = None;
-    api.replace_status(&cluster.name_any(), &PostParams::default(), &written).await.map(drop)
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let mut written = object.clone();
+    *written.status_mut() = Some(status);
+    written.meta_mut().managed_fields = None;
+    api.replace_status(&object.name_any(), &PostParams::default(), &written).await.map(drop)
 }
 
 /// A short digest.

@@ -1,61 +1,53 @@
-//! Which clusters are looked at when: on any change of theirs, and from time to time. One cluster is one worker at a time; different ones go
-//! on beside each other.
+//! What is looked at when: on any change of it, and from time to time. One object is one worker at a time; different ones go on beside each
+//! other.
 
+mod backups;
+mod clusters;
+mod schedules;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::future::select_all;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::Client;
-use kube::Resource as _;
+use kube::Resource;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::runtime::Controller;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Event;
 use kube::runtime::events::EventType;
 use kube::runtime::events::Recorder;
 use kube::runtime::events::Reporter;
-use kube::runtime::predicates;
-use kube::runtime::reflector;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
-use tokio::time::Instant;
 
 use crate::arguments::Options;
 use crate::cluster;
-use crate::cluster::plan::Step;
 use crate::cluster::validate::Defaults;
 use crate::crd::EtcdCluster;
-use crate::crd::EtcdMember;
-use crate::crd::status::OperationType;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::serve;
 
-/// Passes over different clusters at a time.
+/// Passes over different objects of a kind at a time.
 const WORKERS: u16 = 16;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-
-type Guarded = DeserializeGuard<EtcdCluster>;
 
 struct Context {
     client: Client,
     defaults: Defaults,
     metrics: Metrics,
     recorder: Recorder,
-    /// Failures in a row, by cluster.
-    failures: parking_lot::Mutex<std::collections::HashMap<ObjectRef<EtcdCluster>, u32>>,
+    /// Failures in a row, by the uid of what was looked at.
+    failures: parking_lot::Mutex<HashMap<String, u32>>,
 }
 
 /// A pass that is to be made again after a while.
@@ -120,11 +112,7 @@ async fn ended() {
 
 async fn watch(client: &Client, options: &Options, metrics: &Metrics) -> anyhow::Result<()> {
     // A clear word when the CRD is not there, or may not be read.
-    let all = Api::<Guarded>::all(client.clone());
-    let first = match options.namespaces.first() {
-        Some(namespace) => Api::<Guarded>::namespaced(client.clone(), namespace),
-        None => all,
-    };
+    let first = scoped::<DeserializeGuard<EtcdCluster>>(client, options.namespaces.first().map(String::as_str));
     first.list(&ListParams::default().limit(1)).await.context("EtcdClusters cannot be listed")?;
     let reporter = Reporter { controller: names::MANAGER.to_owned(), instance: std::env::var("HOSTNAME").ok() };
     let context = Arc::new(Context {
@@ -139,14 +127,20 @@ async fn watch(client: &Client, options: &Options, metrics: &Metrics) -> anyhow:
     } else {
         options.namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
-    let running = scopes.into_iter().map(|scope| Box::pin(control(client, scope, Arc::clone(&context))));
+    let running = scopes.into_iter().flat_map(|scope| -> [BoxFuture<'_, ()>; 3] {
+        [
+            clusters::control(client, scope, Arc::clone(&context)).boxed(),
+            backups::control(client, scope, Arc::clone(&context)).boxed(),
+            schedules::control(client, scope, Arc::clone(&context)).boxed(),
+        ]
+    });
     select_all(running).await;
     anyhow::bail!("a watch has ended")
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -154,108 +148,56 @@ where
     }
 }
 
-async fn control(client: &Client, namespace: Option<&str>, context: Arc<Context>) {
-    let (reader, writer) = reflector::store();
-    let labelled = || watcher::Config::default().labels(names::CLUSTER);
-    // The operator's own writes of the status are no reason to look again.
-    let changes = watcher(scoped::<Guarded>(client, namespace), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(predicates::generation, Default::default());
-    let of_cluster = |labels: &std::collections::BTreeMap<String, String>, namespace: Option<String>| {
-        let reference = ObjectRef::<Guarded>::new(labels.get(names::CLUSTER)?);
-        Some(reference.within(&namespace?))
-    };
-    Controller::for_stream(changes, reader)
-        .with_config(kube::runtime::controller::Config::default().concurrency(WORKERS))
-        .watches(scoped::<Pod>(client, namespace), labelled(), move |pod| of_cluster(pod.labels(), pod.namespace()))
-        .watches(scoped::<PersistentVolumeClaim>(client, namespace), labelled(), move |volume| {
-            of_cluster(volume.labels(), volume.namespace())
-        })
-        .watches(scoped::<EtcdMember>(client, namespace), labelled(), move |member| {
-            of_cluster(member.labels(), member.namespace())
-        })
-        .run(reconcile, failed, context)
-        .for_each(|_| async {})
-        .await;
-}
-
-async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
-    let cluster = match &guarded.0 {
-        Ok(cluster) => cluster,
+/// The object as it is now, if there is one: a watch may be behind what this operator itself has written.
+async fn now<K>(context: &Context, seen: &DeserializeGuard<K>) -> Result<Option<K>, Failed>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match &seen.0 {
+        Ok(seen) => {
+            let api = Api::<K>::namespaced(context.client.clone(), &seen.namespace().unwrap_or_default());
+            api.get_opt(&seen.name_any()).await.map_err(|error| Failed(error.to_string()))
+        }
         Err(invalid) => {
             // The others go on; this one is looked at again when somebody changes it.
-            tracing::warn!(cluster = ?invalid.metadata.name, error = invalid.error, "an EtcdCluster cannot be read");
-            return Ok(Action::await_change());
-        }
-    };
-    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-    let key = ObjectRef::from_obj(cluster);
-    // As it is now: the watch may be behind what this operator itself has written.
-    let api = Api::<EtcdCluster>::namespaced(context.client.clone(), &namespace);
-    let cluster = match api.get_opt(&name).await {
-        Ok(Some(cluster)) => cluster,
-        Ok(None) => return Ok(Action::await_change()),
-        Err(error) => return Err(Failed(error.to_string())),
-    };
-    let start = Instant::now();
-    let passed = cluster::pass(&context.client, &cluster, &context.defaults).await;
-    let reason = passed.as_ref().err().map(cluster::PassError::reason);
-    context.metrics.passed(&namespace, &name, start.elapsed().as_secs_f64(), reason);
-    context.metrics.observed(&cluster);
-    match passed {
-        Ok(passed) => {
-            context.failures.lock().remove(&key);
-            tell(&context, &cluster, &passed.step).await;
-            Ok(Action::requeue(passed.again))
-        }
-        Err(error) => {
-            tracing::warn!(namespace, cluster = name, reason, %error, "a pass came to no end");
-            let failures = {
-                let mut failures = context.failures.lock();
-                let failures = failures.entry(key).or_insert(0);
-                *failures = failures.saturating_add(1);
-                *failures
-            };
-            let pause = BACKOFF_MIN.saturating_mul(1 << failures.min(6).saturating_sub(1)).min(BACKOFF_MAX);
-            Ok(Action::requeue(pause))
+            tracing::warn!(kind = %K::kind(&()), name = ?invalid.metadata.name, error = invalid.error, "it cannot be read");
+            Ok(None)
         }
     }
 }
 
-fn failed(_: Arc<Guarded>, error: &Failed, _: Arc<Context>) -> Action {
-    tracing::warn!(%error, "an EtcdCluster cannot be read from the API server");
+fn failed<K>(_: Arc<K>, error: &Failed, _: Arc<Context>) -> Action {
+    tracing::warn!(%error, "an object cannot be read from the API server");
     Action::requeue(BACKOFF_MIN)
 }
 
-/// An Event for each step that changes something that people care about.
-async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
-    let (type_, reason) = match step {
-        Step::Latch { .. } => (EventType::Normal, "Founded"),
-        Step::Begin(operation) => match operation.kind {
-            OperationType::AddMember => (EventType::Normal, "AddMember"),
-            OperationType::RemoveMember => (EventType::Normal, "RemoveMember"),
-            OperationType::RestartMember => (EventType::Normal, "RestartMember"),
-            OperationType::ReclaimSpace => (EventType::Normal, "ReclaimSpace"),
-        },
-        Step::Promote { .. } => (EventType::Normal, "Promote"),
-        Step::Remove { .. } => (EventType::Normal, "Removed"),
-        Step::MoveLeader { .. } => (EventType::Normal, "MoveLeader"),
-        Step::ExpandVolume { .. } => (EventType::Normal, "ExpandVolume"),
-        Step::DeletePod { .. } => (EventType::Normal, "DeletePod"),
-        Step::RetireVolume { .. } => (EventType::Normal, "VolumeReleased"),
-        Step::Compact { .. } => (EventType::Normal, "Compact"),
-        Step::Disarm { .. } => (EventType::Normal, "Disarm"),
-        Step::FallShort(_) => (EventType::Warning, "ReclaimNotEnough"),
-        Step::Refuse(_) => (EventType::Warning, "Refused"),
-        _ => return,
-    };
-    let note = cluster::status::describe(step);
-    tracing::info!(namespace = ?cluster.namespace(), cluster = cluster.name_any(), reason, note);
-    let event =
-        Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
-    if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
-        tracing::debug!(%error, "an Event was not written");
+// === impl Context ===
+
+impl Context {
+    /// A pass over the object of this uid came to its end.
+    fn ended_well(&self, uid: &str) {
+        self.failures.lock().remove(uid);
+    }
+
+    /// How long to wait after a pass that did not.
+    fn back_off(&self, uid: &str) -> Duration {
+        let mut all = self.failures.lock();
+        let failures = all.entry(uid.to_owned()).or_insert(0);
+        *failures = failures.saturating_add(1);
+        BACKOFF_MIN.saturating_mul(1 << (*failures).min(6).saturating_sub(1)).min(BACKOFF_MAX)
+    }
+
+    /// Tells people of something that they care about.
+    async fn tell<K>(&self, about: &K, type_: EventType, reason: &str, note: String)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        tracing::info!(namespace = ?about.namespace(), name = about.name_any(), reason, note);
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
+        if let Err(error) = self.recorder.publish(&event, &about.object_ref(&())).await {
+            tracing::debug!(%error, "an Event was not written");
+        }
     }
 }

@@ -2,16 +2,24 @@
 //!
 //! Invariant: no field is here that does nothing.
 
+pub mod backup;
 pub mod cluster;
 pub mod member;
+pub mod schedule;
 pub mod status;
 
 use kube::CustomResourceExt as _;
 
+pub use backup::EtcdBackup;
+pub use backup::EtcdBackupSpec;
+pub use backup::EtcdBackupStatus;
 pub use cluster::EtcdCluster;
 pub use cluster::EtcdClusterSpec;
 pub use member::EtcdMember;
 pub use member::EtcdMemberSpec;
+pub use schedule::EtcdBackupSchedule;
+pub use schedule::EtcdBackupScheduleSpec;
+pub use schedule::EtcdBackupScheduleStatus;
 pub use status::EtcdClusterStatus;
 
 pub const GROUP: &str = "garboard.dev";
@@ -26,7 +34,12 @@ pub(crate) fn rules(rules: &[(&str, &str)]) -> serde_json::Value {
 /// # Errors
 /// A definition cannot be written as YAML.
 pub fn definitions() -> anyhow::Result<Vec<(String, String)>> {
-    let crds = [(EtcdCluster::crd(), cluster::ROOT_RULES), (EtcdMember::crd(), &[])];
+    let crds = [
+        (EtcdCluster::crd(), cluster::ROOT_RULES),
+        (EtcdMember::crd(), &[]),
+        (EtcdBackup::crd(), backup::ROOT_RULES),
+        (EtcdBackupSchedule::crd(), schedule::ROOT_RULES),
+    ];
     crds.into_iter()
         .map(|(crd, root)| {
             let name = crd.metadata.name.clone().unwrap_or_default();
@@ -64,7 +77,9 @@ mod tests {
             _ => true,
         };
         let mut looked_at = 0;
-        let mut left = vec![serde_json::to_value(EtcdCluster::crd()).unwrap()];
+        let mut left: Vec<_> = [EtcdCluster::crd(), EtcdBackup::crd(), EtcdBackupSchedule::crd()]
+            .map(|crd| serde_json::to_value(crd).unwrap())
+            .into();
         while let Some(value) = left.pop() {
             if value["x-kubernetes-validations"].is_array() && value["type"].is_string() {
                 assert!(bounded(&value), "{value:#}");

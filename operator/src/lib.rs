@@ -5,9 +5,12 @@
 // The seams for clocks, files and tasks are the server's: `plan` is where the operator can be simulated, and it has none of them.
 #![allow(clippy::disallowed_methods)]
 
+pub mod archive;
+mod backup;
 pub mod cluster;
 pub mod crd;
 pub mod names;
+pub mod schedule;
 pub mod store;
 pub mod tls;
 
@@ -35,6 +38,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match command {
+        Command::Backup(command) => return archive::run(&command),
         Command::Crds(dir) => crds(dir.as_deref()),
         Command::Run(options) => controller::run(options),
         Command::Smoke(options) => smoke::run(&options),

@@ -1,23 +1,30 @@
 //! Metrics of the operator itself and of what it keeps.
 
+mod observed;
+
+use std::collections::HashMap;
+
 use prometheus::CounterVec;
-use prometheus::GaugeVec;
+use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
 use prometheus::Opts;
 use prometheus::Registry;
+use prometheus::core::Collector as _;
+use prometheus::core::MetricVec;
+use prometheus::core::MetricVecBuilder;
 
-use crate::crd::EtcdCluster;
+pub use observed::Observed;
 
 /// Of one operator.
 #[derive(Clone)]
 pub struct Metrics {
     pub registry: Registry,
+    /// What is told as it is when it is asked for.
+    pub observed: Observed,
     passes: CounterVec,
     errors: CounterVec,
     seconds: HistogramVec,
-    condition: GaugeVec,
-    ready: GaugeVec,
-    certificates_end: GaugeVec,
+    backup_failures: CounterVec,
 }
 
 // === impl Metrics ===
@@ -27,38 +34,24 @@ impl Metrics {
     /// A name is taken.
     pub fn new() -> prometheus::Result<Self> {
         let cluster = &["namespace", "cluster"];
-        let registry = Registry::new();
-        let opts = |name: &str, help: &str| Opts::new(format!("garboard_operator_{name}"), help);
+        let with_reason = &["namespace", "cluster", "reason"];
+        let counter = |name: &str, help: &str, labels: &[&str]| CounterVec::new(opts(name, help), labels);
         let metrics = Self {
-            passes: CounterVec::new(opts("passes_total", "Passes over a cluster."), cluster)?,
-            errors: CounterVec::new(
-                opts("pass_errors_total", "Passes that came to no end, by reason."),
-                &["namespace", "cluster", "reason"],
-            )?,
+            registry: Registry::new(),
+            observed: Observed::new()?,
+            passes: counter("passes_total", "Passes over a cluster.", cluster)?,
+            errors: counter("pass_errors_total", "Passes that came to no end, by reason.", with_reason)?,
             seconds: HistogramVec::new(
-                prometheus::HistogramOpts::new("garboard_operator_pass_duration_seconds", "Time of a pass."),
+                HistogramOpts::new("garboard_operator_pass_duration_seconds", "Time of a pass."),
                 cluster,
             )?,
-            condition: GaugeVec::new(
-                opts("cluster_condition", "Conditions of a cluster: 1 True, 0 False, -1 Unknown."),
-                &["namespace", "cluster", "condition"],
-            )?,
-            ready: GaugeVec::new(opts("cluster_ready_members", "Members that are ready."), cluster)?,
-            certificates_end: GaugeVec::new(
-                opts(
-                    "cluster_certificates_not_after_seconds",
-                    "When the first of a cluster's certificates ends, in seconds since the epoch.",
-                ),
-                cluster,
-            )?,
-            registry,
+            backup_failures: counter("backup_failures_total", "Backups that have failed, by reason.", with_reason)?,
         };
+        metrics.registry.register(Box::new(metrics.observed.clone()))?;
         metrics.registry.register(Box::new(metrics.passes.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
-        metrics.registry.register(Box::new(metrics.condition.clone()))?;
-        metrics.registry.register(Box::new(metrics.ready.clone()))?;
-        metrics.registry.register(Box::new(metrics.certificates_end.clone()))?;
+        metrics.registry.register(Box::new(metrics.backup_failures.clone()))?;
         Ok(metrics)
     }
 
@@ -70,21 +63,56 @@ impl Metrics {
         }
     }
 
-    pub fn observed(&self, cluster: &EtcdCluster) {
-        let (Some(namespace), Some(name)) = (&cluster.metadata.namespace, &cluster.metadata.name) else { return };
-        let Some(status) = &cluster.status else { return };
-        self.ready.with_label_values(&[namespace, name]).set(f64::from(status.ready_members));
-        if let Some(end) = status.certificates.iter().map(|certificate| certificate.not_after.0.as_second()).min() {
-            // Exact for as long as there are such years.
-            self.certificates_end.with_label_values(&[namespace, name]).set(end as f64);
+    /// Tells nothing more of a cluster that is gone: none of its passes will come.
+    pub fn forget(&self, namespace: &str, cluster: &str) {
+        for counters in [&self.passes, &self.errors, &self.backup_failures] {
+            remove(counters, namespace, cluster);
         }
-        for condition in &status.conditions {
-            let value = match condition.status.as_str() {
-                "True" => 1.0,
-                "False" => 0.0,
-                _ => -1.0,
+        remove(&self.seconds, namespace, cluster);
+    }
+
+    pub fn backup_failed(&self, namespace: &str, cluster: &str, reason: &str) {
+        self.backup_failures.with_label_values(&[namespace, cluster, reason]).inc();
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("garboard_operator_{name}"), help)
+}
+
+/// Removes what is labelled with the cluster, whatever else it is labelled with.
+fn remove<T: MetricVecBuilder>(metrics: &MetricVec<T>, namespace: &str, cluster: &str) {
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<_, _> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get("namespace") == Some(&namespace) && labels.get("cluster") == Some(&cluster) {
+                // It fails where somebody else was faster.
+                let _ = metrics.remove(&labels);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_is_gone_is_forgotten_with_all_of_its_labels() {
+        let metrics = Metrics::new().unwrap();
+        for namespace in ["one", "two"] {
+            metrics.passed(namespace, "store", 0.1, Some("ApiServer"));
+            metrics.backup_failed(namespace, "store", "NoSpace");
+        }
+        let told = |namespace: &str| {
+            let families = metrics.registry.gather();
+            let of = |metric: &&prometheus::proto::Metric| {
+                metric.get_label().iter().any(|pair| (pair.name(), pair.value()) == ("namespace", namespace))
             };
-            self.condition.with_label_values(&[namespace, name, &condition.type_]).set(value);
-        }
+            families.iter().filter(|family| family.get_metric().iter().any(|metric| of(&metric))).count()
+        };
+        assert_eq!((told("one"), told("two")), (4, 4));
+        metrics.forget("one", "store");
+        assert_eq!((told("one"), told("two")), (0, 4));
     }
 }

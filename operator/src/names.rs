@@ -9,6 +9,8 @@ pub const MANAGER: &str = "garboard-operator";
 
 pub const CLUSTER: &str = "garboard.dev/cluster";
 pub const MEMBER: &str = "garboard.dev/member";
+/// On backups: the EtcdBackupSchedule that they were made for.
+pub const SCHEDULE: &str = "garboard.dev/schedule";
 /// On Pods of members that may be reached by clients.
 pub const SERVES: &str = "garboard.dev/serves";
 /// On volumes of members that have left.
@@ -20,6 +22,9 @@ pub const MEMBER_ID: &str = "garboard.dev/member-id";
 pub const SPEC_HASH: &str = "garboard.dev/spec-hash";
 /// On Pods: the version of the server.
 pub const VERSION: &str = "garboard.dev/version";
+/// On the objects of a backup: whose they are, and the cluster that it is of. Members are found by [`CLUSTER`], which these do not have.
+pub const BACKUP: &str = "garboard.dev/backup";
+pub const BACKUP_OF: &str = "garboard.dev/backup-of";
 /// On a Pod that may found a cluster.
 pub const FOUNDS: &str = "garboard.dev/founds";
 
@@ -52,6 +57,11 @@ impl Names {
     /// The Secret with what the operator shows to members.
     pub fn operator_client(&self) -> String {
         format!("{}-operator-client", self.cluster)
+    }
+
+    /// The Secret with what Pods of backups show to members.
+    pub fn backup_client(&self) -> String {
+        format!("{}-backup-client", self.cluster)
     }
 
     /// Under which the others find a member's Pod.

@@ -16,11 +16,14 @@ use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use hyper::header::CONTENT_TYPE;
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use prometheus::Encoder as _;
+use prometheus::TEXT_FORMAT;
 use prometheus::TextEncoder;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -82,5 +85,18 @@ fn respond(path: &str, metrics: &Metrics, ready: &AtomicBool) -> Response<Full<B
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
+    // Prometheus 3 reads nothing without it.
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_say_what_format_they_are_in() {
+        let answer = respond("/metrics", &Metrics::new().unwrap(), &AtomicBool::new(true));
+        assert_eq!(answer.headers()[CONTENT_TYPE], "text/plain; version=0.0.4");
+    }
 }

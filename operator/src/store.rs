@@ -1,11 +1,15 @@
 //! Talking to members, as any client of etcd does.
 
+use std::error::Error as _;
 use std::time::Duration;
 
+use futures_util::Stream;
+use futures_util::stream;
 use garboard_proto::etcdserverpb as pb;
 use garboard_proto::etcdserverpb::cluster_client::ClusterClient;
 use garboard_proto::etcdserverpb::kv_client::KvClient;
 use garboard_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use tokio::time::timeout;
 use tonic::Code;
 use tonic::Status;
 use tonic::transport::Certificate;
@@ -16,6 +20,12 @@ use tonic::transport::Identity;
 
 /// No answer in so long is none.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for what goes through the whole store before it is answered.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two messages of a snapshot.
+const GAP: Duration = Duration::from_secs(30);
+/// How often a connection is tried on which an answer is awaited, and how long that may take.
+const PING: Duration = Duration::from_secs(10);
 
 /// What a client shows and trusts, as PEM.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +63,35 @@ impl StoreError {
     pub fn says(&self, text: &str) -> bool {
         matches!(self, Self::Status(status) if status.message().contains(text))
     }
+
+    /// With all that it comes from: of a connection the first word says little.
+    pub fn in_full(&self) -> String {
+        let mut said = self.to_string();
+        let mut cause = match self {
+            Self::Transport(error) => error.source(),
+            Self::Status(status) => status.source(),
+        };
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        said
+    }
+}
+
+fn endpoint(address: &str, host: &str, credentials: Option<&Credentials>) -> Result<Endpoint, StoreError> {
+    let scheme = if credentials.is_some() { "https" } else { "http" };
+    let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}:{}", crate::names::CLIENT_PORT))?;
+    let mut endpoint = endpoint.connect_timeout(TIMEOUT);
+    if let Some(credentials) = credentials {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&credentials.ca))
+            .identity(Identity::from_pem(&credentials.cert, &credentials.key))
+            .domain_name(host);
+        endpoint = endpoint.tls_config(tls)?;
+    }
+    Ok(endpoint)
 }
 
 // === impl Client ===
@@ -63,17 +102,16 @@ impl Client {
     /// # Errors
     /// The address or the credentials cannot be used.
     pub fn new(address: &str, host: &str, credentials: Option<&Credentials>) -> Result<Self, StoreError> {
-        let scheme = if credentials.is_some() { "https" } else { "http" };
-        let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}:{}", crate::names::CLIENT_PORT))?;
-        let mut endpoint = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
-        if let Some(credentials) = credentials {
-            let tls = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(&credentials.ca))
-                .identity(Identity::from_pem(&credentials.cert, &credentials.key))
-                .domain_name(host);
-            endpoint = endpoint.tls_config(tls)?;
-        }
+        Ok(Self { channel: endpoint(address, host, credentials)?.timeout(TIMEOUT).connect_lazy() })
+    }
+
+    /// As [`Client::new`], for requests that go through the whole store. A member that is gone is noticed all the same.
+    ///
+    /// # Errors
+    /// The address or the credentials cannot be used.
+    pub fn patient(address: &str, host: &str, credentials: Option<&Credentials>) -> Result<Self, StoreError> {
+        let endpoint = endpoint(address, host, credentials)?.timeout(PATIENCE);
+        let endpoint = endpoint.http2_keep_alive_interval(PING).keep_alive_timeout(PING);
         Ok(Self { channel: endpoint.connect_lazy() })
     }
 
@@ -166,5 +204,34 @@ impl Client {
     pub async fn move_leader(&self, to: u64) -> Result<(), StoreError> {
         self.maintenance().move_leader(pb::MoveLeaderRequest { target_id: to }).await?;
         Ok(())
+    }
+
+    /// A snapshot, message by message; etcd's hash of the file comes last. Of a [`Client::patient`] one.
+    ///
+    /// # Errors
+    /// None is begun. In the stream: it broke, or nothing came for [`GAP`]; nothing comes behind it.
+    pub async fn snapshot(
+        &self,
+    ) -> Result<impl Stream<Item = Result<pb::SnapshotResponse, StoreError>> + use<>, StoreError> {
+        let messages = self.maintenance().snapshot(pb::SnapshotRequest {}).await?.into_inner();
+        Ok(stream::try_unfold(messages, |mut messages| async {
+            let silent = |_| Status::deadline_exceeded(format!("silent for {} s", GAP.as_secs()));
+            let message = timeout(GAP, messages.message()).await.map_err(silent)??;
+            Ok(message.map(|message| (message, messages)))
+        }))
+    }
+
+    /// The member's own hash of all up to the revision. Of a [`Client::patient`] one.
+    pub async fn hash_kv(&self, revision: i64) -> Result<pb::HashKvResponse, StoreError> {
+        Ok(self.maintenance().hash_kv(pb::HashKvRequest { revision }).await?.into_inner())
+    }
+
+    /// How many keys this member has at the revision. Of a [`Client::patient`] one.
+    pub async fn count(&self, revision: i64) -> Result<i64, StoreError> {
+        // From the first possible key to the end.
+        let (key, range_end) = (vec![0].into(), vec![0].into());
+        let request =
+            pb::RangeRequest { key, range_end, revision, count_only: true, serializable: true, ..Default::default() };
+        Ok(KvClient::new(self.channel.clone()).range(request).await?.into_inner().count)
     }
 }

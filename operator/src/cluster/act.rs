@@ -166,6 +166,11 @@ pub fn is(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 
+/// A 409 that means that there is one of this name.
+pub fn is_already_there(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
+}
+
 /// Creates; what is there already must be the cluster's own and must stay.
 async fn create<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
 where
@@ -194,7 +199,8 @@ where
     }))
 }
 
-async fn delete<K>(api: &Api<K>, name: &str, uid: &str, grace_s: Option<u32>) -> Result<(), ActError>
+/// Deletes the object that was seen; another one of its name stays.
+pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str, grace_s: Option<u32>) -> Result<(), ActError>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

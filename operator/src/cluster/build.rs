@@ -10,10 +10,15 @@ mod service;
 mod volume;
 
 pub use pod::CONTAINER;
+pub use pod::container_security;
 pub use pod::peer_url;
 pub use pod::pod;
+pub use pod::pod_security;
+pub use pod::pull_policy;
+pub use pod::pull_secrets;
 pub use pod::spec_hash;
 pub use policy::network_policy;
+pub use secret::backup_secret;
 pub use secret::credentials;
 pub use service::client_service;
 pub use service::disruption_budget;

@@ -22,12 +22,12 @@ use crate::crd::status::OperationType;
 use crate::crd::status::Role;
 
 /// What a condition says.
-struct Verdict {
-    kind: &'static str,
+pub struct Verdict {
+    pub kind: &'static str,
     /// `None`: unknown.
-    holds: Option<bool>,
-    reason: &'static str,
-    message: String,
+    pub holds: Option<bool>,
+    pub reason: &'static str,
+    pub message: String,
 }
 
 /// The status after this pass; `step` is recorded in it when it is one that is recorded first.
@@ -364,7 +364,8 @@ pub fn describe(step: &Step) -> String {
     }
 }
 
-fn conditions(into: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: Option<i64>, now: Timestamp) {
+/// Writes down what is said now; a condition keeps the time since when it holds.
+pub fn conditions(into: &mut Vec<Condition>, verdicts: Vec<Verdict>, generation: Option<i64>, now: Timestamp) {
     for verdict in verdicts {
         let status = match verdict.holds {
             Some(true) => "True",

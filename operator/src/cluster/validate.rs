@@ -29,6 +29,8 @@ pub struct Defaults {
     pub domain: String,
     /// Where the operator itself runs.
     pub namespace: String,
+    /// Of the operator itself: what Pods of backups run.
+    pub operator_image: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -254,7 +256,7 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub fn cluster(spec: serde_json::Value) -> EtcdCluster {
@@ -270,6 +272,7 @@ pub(super) mod tests {
             version: "1.2.3".into(),
             domain: "cluster.local".into(),
             namespace: "o".into(),
+            operator_image: "r/garboard-operator:1.2.3".into(),
         }
     }
 

@@ -100,8 +100,6 @@ fn render(valid: &Valid, member: &str, start: &Start) -> Result<Pod, serde_json:
 }
 
 fn spec(valid: &Valid, member: &str, start: &Start) -> PodSpec {
-    let spec = &valid.spec;
-    let secrets = spec.image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     PodSpec {
         hostname: Some(member.to_owned()),
         subdomain: Some(valid.names.peer_service()),
@@ -109,22 +107,51 @@ fn spec(valid: &Valid, member: &str, start: &Start) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_S),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        image_pull_secrets: Some(secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty()),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
-            ..PodSecurityContext::default()
-        }),
+        image_pull_secrets: pull_secrets(valid),
+        security_context: Some(pod_security()),
         affinity: affinity(valid),
         topology_spread_constraints: zones(valid),
         containers: vec![container(valid, member, start)],
         volumes: Some(volumes(valid, member)),
         ..PodSpec::default()
     }
+}
+
+/// As the restricted Pod security standard has it.
+pub fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// As the restricted Pod security standard has it, and with nothing to write to but volumes.
+pub fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+pub fn pull_secrets(valid: &Valid) -> Option<Vec<LocalObjectReference>> {
+    let secrets = valid.spec.image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    Some(secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty())
+}
+
+pub fn pull_policy(valid: &Valid) -> String {
+    match valid.spec.image.pull_policy {
+        PullPolicy::IfNotPresent => "IfNotPresent",
+        PullPolicy::Always => "Always",
+        PullPolicy::Never => "Never",
+    }
+    .to_owned()
 }
 
 fn container(valid: &Valid, member: &str, start: &Start) -> Container {
@@ -158,14 +185,7 @@ fn container(valid: &Valid, member: &str, start: &Start) -> Container {
     Container {
         name: CONTAINER.to_owned(),
         image: Some(valid.image()),
-        image_pull_policy: Some(
-            match valid.spec.image.pull_policy {
-                PullPolicy::IfNotPresent => "IfNotPresent",
-                PullPolicy::Always => "Always",
-                PullPolicy::Never => "Never",
-            }
-            .to_owned(),
-        ),
+        image_pull_policy: Some(pull_policy(valid)),
         args: Some(flags(valid, member, start)),
         ports: Some(vec![
             port("client", names::CLIENT_PORT),
@@ -177,12 +197,7 @@ fn container(valid: &Valid, member: &str, start: &Start) -> Container {
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         resources: Some(valid.spec.resources.clone().unwrap_or_else(default_resources)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }

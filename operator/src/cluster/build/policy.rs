@@ -19,7 +19,8 @@ use crate::names;
 pub fn network_policy(valid: &Valid) -> NetworkPolicy {
     let members = NetworkPolicyPeer { pod_selector: Some(selector(valid)), ..NetworkPolicyPeer::default() };
     let wanted = &valid.spec.network.network_policy.client_peers;
-    let clients = (!wanted.is_empty()).then(|| [&[members.clone(), operator(valid)], wanted.as_slice()].concat());
+    let clients =
+        (!wanted.is_empty()).then(|| [&[members.clone(), operator(valid), backups(valid)], wanted.as_slice()].concat());
     let rules = [(names::CLIENT_PORT, clients), (names::PEER_PORT, Some(vec![members])), (names::METRICS_PORT, None)];
     NetworkPolicy {
         metadata: metadata(valid, valid.names.cluster.clone()),
@@ -43,14 +44,23 @@ fn rule(port: i32, from: Option<Vec<NetworkPolicyPeer>>) -> NetworkPolicyIngress
 }
 
 fn operator(valid: &Valid) -> NetworkPolicyPeer {
-    let labelled = |name: &str, value: &str| LabelSelector {
-        match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
-        ..LabelSelector::default()
-    };
     NetworkPolicyPeer {
         namespace_selector: Some(labelled("kubernetes.io/metadata.name", &valid.operator_namespace)),
         pod_selector: Some(labelled("app.kubernetes.io/name", names::MANAGER)),
         ip_block: None,
+    }
+}
+
+/// The Pods that take snapshots.
+fn backups(valid: &Valid) -> NetworkPolicyPeer {
+    let pod_selector = Some(labelled(names::BACKUP_OF, &valid.names.cluster));
+    NetworkPolicyPeer { pod_selector, ..NetworkPolicyPeer::default() }
+}
+
+fn labelled(name: &str, value: &str) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
+        ..LabelSelector::default()
     }
 }
 
@@ -75,12 +85,13 @@ mod tests {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "o"}},
             "podSelector": {"matchLabels": {"app.kubernetes.io/name": "garboard-operator"}},
         });
+        let backups = json!({"podSelector": {"matchLabels": {"garboard.dev/backup-of": "a"}}});
         let apps = json!({"namespaceSelector": {"matchLabels": {"team": "x"}}});
         let rules = ingress(json!({"enabled": true, "clientPeers": [apps]}));
         assert_eq!(
             rules,
             json!([
-                {"ports": [{"port": 2379, "protocol": "TCP"}], "from": [members, operator, apps]},
+                {"ports": [{"port": 2379, "protocol": "TCP"}], "from": [members, operator, backups, apps]},
                 {"ports": [{"port": 2380, "protocol": "TCP"}], "from": [members]},
                 {"ports": [{"port": 2381, "protocol": "TCP"}]},
             ])

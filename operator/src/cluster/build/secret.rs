@@ -44,15 +44,28 @@ fn secret(source: &Source, made: String) -> String {
 
 /// What the operator shows to members.
 fn operator_need(valid: &Valid) -> Option<Need> {
+    client_need(valid, names::MANAGER, valid.names.operator_client())
+}
+
+/// What Pods of backups show to members: the operator's own key stays with the operator.
+fn backup_need(valid: &Valid) -> Option<Need> {
+    client_need(valid, "garboard-backup", valid.names.backup_client())
+}
+
+fn client_need(valid: &Valid, common_name: &str, made: String) -> Option<Need> {
     let source = valid.source(Plane::Client)?;
-    let leaf = Leaf { common_name: names::MANAGER.to_owned(), ..Leaf::default() };
-    let secret = secret(source, valid.names.operator_client());
-    Some(Need { secret, plane: Plane::Client, member: None, leaf, host: None })
+    let leaf = Leaf { common_name: common_name.to_owned(), ..Leaf::default() };
+    Some(Need { secret: secret(source, made), plane: Plane::Client, member: None, leaf, host: None })
+}
+
+/// The Secret that Pods of backups mount; `None`: clients talk in the clear.
+pub fn backup_secret(valid: &Valid) -> Option<String> {
+    backup_need(valid).map(|need| need.secret)
 }
 
 /// All of them: first the operator's own.
 pub fn needs<'a>(valid: &Valid, members: impl IntoIterator<Item = &'a String>) -> Vec<Need> {
-    let mut needs: Vec<Need> = operator_need(valid).into_iter().collect();
+    let mut needs: Vec<Need> = operator_need(valid).into_iter().chain(backup_need(valid)).collect();
     if valid.source(Plane::Client).is_some() {
         needs.extend(valid.spec.tls.client_certificates.iter().map(|wanted| Need {
             secret: wanted.secret_name.clone(),
