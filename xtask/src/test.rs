@@ -160,7 +160,11 @@ fn parts_on_kubernetes(root: &Path, args: &[&str]) -> anyhow::Result<Parts> {
     let asks_for = |start: &str| chosen.iter().any(|name| name.starts_with(start));
     let mut parts = Parts::new();
     if asks_for("lab-") || asks_for("operator-") {
-        parts.push(("--kubernetes", lab::parts(root, asks_for("operator-cert-manager"))?));
+        let programs = lab::parts(root, asks_for("operator-cert-manager"))?;
+        if asks_for("operator-monitoring") {
+            tools::build_prometheus(root, &programs)?;
+        }
+        parts.push(("--kubernetes", programs));
         parts.push(("--images", image::all(root)?));
     } else if asks_for("kube-") {
         parts.push(("--kubernetes", tools::build_kubernetes(root)?));

@@ -35,6 +35,8 @@ enum Module {
     Lab,
     /// Apart from the lab's: it is what only those labs have that are asked for it.
     CertManager,
+    /// For one scenario.
+    Prometheus,
 }
 
 const fn program(file: &'static str, module: Module, package: &'static str) -> Target {
@@ -100,6 +102,19 @@ const LAB: &[Target] = &[
 const CERT_MANAGER: Target = program("cert-manager", Module::CertManager, "./cmd/cert-manager");
 const CERT_MANAGER_MODULE: &str = "github.com/cert-manager/cert-manager";
 
+/// What evaluates the alerts of the chart: without a user interface, and with no discovery but that of Kubernetes.
+const PROMETHEUS: [Target; 2] = [
+    Target {
+        tags: PROMETHEUS_TAGS,
+        ..program("prometheus", Module::Prometheus, "github.com/prometheus/prometheus/cmd/prometheus")
+    },
+    Target {
+        tags: PROMETHEUS_TAGS,
+        ..program("promtool", Module::Prometheus, "github.com/prometheus/prometheus/cmd/promtool")
+    },
+];
+const PROMETHEUS_TAGS: &str = "remove_all_sd,enable_kubernetes_sd";
+
 /// It imports a package by a path that others write in another case: go takes only one of them in a call.
 const ALONE: &str = "local-path-provisioner";
 
@@ -119,7 +134,7 @@ const HYPERKUBE_NAMES: [&str; 6] =
 /// made of it.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
 const PROMETHEUS_OPERATOR_HASH: &str = "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=";
-const MONITOR_CRDS: [&str; 2] = ["podmonitors", "servicemonitors"];
+const MONITOR_CRDS: [&str; 3] = ["podmonitors", "prometheusrules", "servicemonitors"];
 
 /// The load generator of the bench, which needs no more than the servers beside it.
 const LOAD: Target = program("load", Module::Etcd36, "./cmd/load");
@@ -151,6 +166,7 @@ impl Module {
             Self::Etcd37 => root.join("tests/e2e/tools/etcd37"),
             Self::Lab => root.join("tests/e2e/tools/lab"),
             Self::CertManager => root.join("tests/e2e/tools/cert-manager"),
+            Self::Prometheus => root.join("tests/e2e/tools/prometheus"),
         }
     }
 
@@ -200,7 +216,7 @@ pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
 /// Builds the programs of a lab, and no others, into a folder of their own.
 pub fn build_for_lab(root: &Path) -> anyhow::Result<PathBuf> {
     let bin = build_of_lab(root, |_| true)?;
-    copy_monitor_crds(&bin).context("the definitions of PodMonitor and ServiceMonitor")?;
+    copy_monitor_crds(&bin).context("the definitions of PodMonitor, PrometheusRule and ServiceMonitor")?;
     Ok(bin)
 }
 
@@ -208,6 +224,11 @@ pub fn build_for_lab(root: &Path) -> anyhow::Result<PathBuf> {
 pub fn build_cert_manager(root: &Path, bin: &Path) -> anyhow::Result<()> {
     build_all(root, bin, [&CERT_MANAGER])?;
     link_chart(&CERT_MANAGER.module.dir(root), bin).context("the chart of cert-manager")
+}
+
+/// Builds Prometheus and promtool into the folder of the lab's programs.
+pub fn build_prometheus(root: &Path, bin: &Path) -> anyhow::Result<()> {
+    build_all(root, bin, &PROMETHEUS)
 }
 
 /// `charts/cert-manager` beside the programs: of the very version that the program is made of.

@@ -19,6 +19,7 @@ use crate::scenario::Lab;
 use crate::scenarios::operator::LIMIT;
 use crate::scenarios::operator::SHORTEST as EXAMPLE;
 use crate::scenarios::operator::archives;
+use crate::scenarios::operator::define_monitors;
 use crate::wait::until;
 use rendered::CHART;
 use rendered::HOME;
@@ -51,7 +52,7 @@ pub fn lab_chart(lab: &Lab) -> anyhow::Result<u32> {
 
     let cluster = bring_up(lab, 1, Families::Ipv4, &mut steps)?;
     let mut chart = Chart { cluster: &cluster, steps };
-    chart.prepare(&programs, &images)?;
+    chart.prepare(&images)?;
     chart.valid(&all)?;
     chart.install()?;
     chart.upgrade(&all)?;
@@ -66,20 +67,14 @@ pub fn lab_chart(lab: &Lab) -> anyhow::Result<u32> {
 // === impl Chart ===
 
 impl Chart<'_> {
-    fn prepare(&mut self, programs: &Path, images: &Path) -> anyhow::Result<()> {
+    fn prepare(&mut self, images: &Path) -> anyhow::Result<()> {
         for archive in archives(images)? {
             self.cluster.load_image(&archive)?;
         }
         let image = |tag: &str| format!("localhost/garboard-operator:{tag}");
         let (own, next) = (image(env!("CARGO_PKG_VERSION")), image("next"));
         self.cluster.node(1)?.tag_image(&own, &next)?;
-        for name in ["podmonitors", "servicemonitors"] {
-            let file = programs.join("crds").join(format!("{name}.yaml"));
-            let file = format!("--filename={}", file.display());
-            self.cluster.kubectl_ok(&["apply", "--server-side", &file])?;
-            let crd = format!("crd/{name}.monitoring.coreos.com");
-            self.cluster.kubectl_ok(&["wait", "--for=condition=Established", &crd, "--timeout=60s"])?;
-        }
+        define_monitors(self.cluster)?;
         for namespace in [HOME, "one", "two"] {
             self.cluster.kubectl_ok(&["create", "namespace", namespace])?;
         }
@@ -220,6 +215,7 @@ impl Chart<'_> {
         self.set(&[
             "--set=image.tag=next,deletionProtection.enabled=true,networkPolicy.enabled=true,podMonitor.enabled=true",
             "--set=serviceMonitor.enabled=true,resources.limits.memory=200Mi",
+            "--set=monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
         ])?;
         self.touched(3)?;
         let now = self.members()?;

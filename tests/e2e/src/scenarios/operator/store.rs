@@ -33,6 +33,11 @@ pub const LIMIT: Duration = Duration::from_secs(240);
 
 /// Gives the nodes the product's images, and installs the operator.
 pub fn install(lab: &Lab, cluster: &Kubernetes) -> anyhow::Result<()> {
+    install_with(lab, cluster, &[])
+}
+
+/// The same, with more values of the chart.
+pub fn install_with(lab: &Lab, cluster: &Kubernetes, values: &[&str]) -> anyhow::Result<()> {
     for archive in archives(lab.images.as_deref().context("--images names no folder")?)? {
         cluster.load_image(&archive)?;
     }
@@ -53,7 +58,19 @@ pub fn install(lab: &Lab, cluster: &Kubernetes) -> anyhow::Result<()> {
             "--timeout=180s",
         ],
     );
-    run(&mut helm)?.success("helm install")?;
+    run(helm.args(values))?.success("helm install")?;
+    Ok(())
+}
+
+/// Makes the API server know what Prometheus' operator reads.
+pub fn define_monitors(cluster: &Kubernetes) -> anyhow::Result<()> {
+    for name in ["podmonitors", "prometheusrules", "servicemonitors"] {
+        let file = cluster.programs().join("crds").join(format!("{name}.yaml"));
+        let file = format!("--filename={}", file.display());
+        cluster.kubectl_ok(&["apply", "--server-side", &file])?;
+        let crd = format!("crd/{name}.monitoring.coreos.com");
+        cluster.kubectl_ok(&["wait", "--for=condition=Established", &crd, "--timeout=60s"])?;
+    }
     Ok(())
 }
 

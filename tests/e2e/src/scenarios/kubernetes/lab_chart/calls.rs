@@ -16,17 +16,33 @@ const fn call(group: &'static str, resource: &'static str, verbs: &'static [&'st
 
 /// In each namespace that is watched.
 pub(super) const CALLS: &[Call] = &[
-    // controller.rs: `control` lists and watches, `reconcile` gets.
+    // controller/clusters.rs: `control` lists and watches; controller.rs: `now` gets.
     call("garboard.dev", "etcdclusters", &["get", "list", "watch"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdclusters/status", &["update"]),
     // names.rs: `owner` blocks the deletion of the owner, which OwnerReferencesPermissionEnforcement asks this for.
     call("garboard.dev", "etcdclusters/finalizers", &["update"]),
-    // controller.rs: `control`; cluster/act.rs: `is_ours` gets, CreateMember, Identify, DeleteMember.
+    // controller/backups.rs: `control`; controller.rs: `now`; backup.rs: `finalizers` patches; schedule.rs: `act` makes and deletes them.
+    call("garboard.dev", "etcdbackups", &["get", "list", "watch", "create", "patch", "delete"]),
+    // cluster.rs: `write`.
+    call("garboard.dev", "etcdbackups/status", &["update"]),
+    // controller/schedules.rs: `control`; controller.rs: `now`.
+    call("garboard.dev", "etcdbackupschedules", &["get", "list", "watch"]),
+    // cluster.rs: `write`.
+    call("garboard.dev", "etcdbackupschedules/status", &["update"]),
+    // backup/build.rs: the owner of Jobs, as of a cluster's objects.
+    call("garboard.dev", "etcdbackups/finalizers", &["update"]),
+    // controller/backups.rs: `control`; backup/fetch.rs: `job`; backup.rs: `act`.
+    call("batch", "jobs", &["get", "list", "watch", "create", "delete"]),
+    // backup.rs: `act`.
+    call("", "serviceaccounts", &["create"]),
+    // backup/fetch.rs: `progress`.
+    call("", "pods/log", &["get"]),
+    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours` gets, CreateMember, Identify, DeleteMember.
     call("garboard.dev", "etcdmembers", &["get", "list", "watch", "create", "patch", "delete"]),
-    // controller.rs: `control`; cluster/act.rs: `is_ours`, CreatePod, DeletePod.
+    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreatePod, DeletePod.
     call("", "pods", &["get", "list", "watch", "create", "delete"]),
-    // controller.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume.
+    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume.
     call("", "persistentvolumeclaims", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `services` applies, which is a patch that may create; cluster/act.rs: `is_ours`.
     call("", "services", &["get", "create", "patch"]),

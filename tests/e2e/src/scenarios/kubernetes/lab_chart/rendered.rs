@@ -19,6 +19,7 @@ use super::calls::Call;
 pub(super) use crate::scenarios::operator::CHART;
 pub(super) use crate::scenarios::operator::NAMESPACE as HOME;
 pub(super) use crate::scenarios::operator::OPERATOR as RELEASE;
+use crate::scenarios::operator::rules;
 
 const KUBERNETES: &str = "--kube-version=1.36.3";
 const IMAGES: &str = "--set=image.repository=localhost/garboard-operator,server.repository=localhost/garboard";
@@ -29,10 +30,12 @@ pub(super) struct Set {
     pub name: &'static str,
     pub values: &'static [&'static str],
     watched: &'static [&'static str],
+    /// Alerts that are left out.
+    silent: &'static [&'static str],
 }
 
 const fn set(name: &'static str, values: &'static [&'static str]) -> Set {
-    Set { name, values, watched: &[] }
+    Set { name, values, watched: &[], silent: &[] }
 }
 
 pub(super) const SETS: &[Set] = &[
@@ -40,11 +43,13 @@ pub(super) const SETS: &[Set] = &[
     Set { watched: &["one", "two"], ..set("watchNamespaces", &["--set=watchNamespaces={one,two}"]) },
     set("networkPolicy", &["--set=networkPolicy.enabled=true"]),
     set("podMonitor, serviceMonitor", &["--set=podMonitor.enabled=true,serviceMonitor.enabled=true"]),
+    set("monitoring", &["--set=monitoring.rules.enabled=true,monitoring.dashboard.enabled=true"]),
     set("deletionProtection", &["--set=deletionProtection.enabled=true"]),
     set("crds off", &["--set=crds.enabled=false"]),
     set("one replica", &["--set=replicas=1,podDisruptionBudget.enabled=false"]),
     Set {
         watched: &["one", "two"],
+        silent: &["etcdGRPCRequestsSlow", "GarboardBackupUnverified"],
         ..set(
             "everything",
             &[
@@ -54,6 +59,10 @@ pub(super) const SETS: &[Set] = &[
                 r#"--set-json=networkPolicy.from=[{"namespaceSelector":{"matchLabels":{"team":"monitoring"}}}]"#,
                 r#"--set-json=podMonitor.labels={"release":"x"}"#,
                 r#"--set-json=serviceMonitor.labels={"release":"x"}"#,
+                "--set=monitoring.rules.enabled=true,monitoring.rules.runbookUrl=https://example.org/runbooks/",
+                "--set=monitoring.rules.disabled={etcdGRPCRequestsSlow,GarboardBackupUnverified}",
+                "--set=monitoring.dashboard.enabled=true,monitoring.dashboard.label=a/dashboard,monitoring.dashboard.labelValue=yes",
+                r#"--set-json=monitoring.rules.labels={"release":"x"}"#,
                 r#"--set-json=podAnnotations={"a":"b"}"#,
                 r#"--set-json=podLabels={"c":"d"}"#,
                 r#"--set-json=nodeSelector={"kubernetes.io/os":"linux"}"#,
@@ -71,6 +80,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&[IMAGES, "--set=replicas=0"], "replicas"),
     (&[IMAGES, "--set=image.pullPolicy=Sometimes"], "pullPolicy"),
     (&[IMAGES, "--set=watchNamespaces={one,one}"], "watchNamespaces"),
+    (&[IMAGES, "--set=monitoring.rules.nonsense=1"], "nonsense"),
     (&["--set=server.repository=x"], "image.repository: the operator's image is not published"),
     (&["--set=image.repository=x"], "server.repository: the server's image is not published"),
 ];
@@ -88,6 +98,8 @@ pub(super) fn check(helm: &Path, set: &Set) -> anyhow::Result<Rendered> {
     rendered.security().context("Pod security")?;
     rendered.found().context("selectors")?;
     rendered.spread().context("several operators")?;
+    rendered.alerts(set).context("alerts")?;
+    rendered.dashboard(set).context("dashboard")?;
     Ok(rendered)
 }
 
@@ -124,6 +136,15 @@ fn strings(value: &Value) -> Vec<String> {
 fn matches(selector: &Value, labels: &Value) -> bool {
     let wanted = selector.as_object().filter(|wanted| !wanted.is_empty());
     wanted.is_some_and(|wanted| wanted.iter().all(|(name, value)| labels.get(name) == Some(value)))
+}
+
+// === impl Set ===
+
+impl Set {
+    fn enables(&self, what: &str) -> bool {
+        let value = format!("{what}.enabled=true");
+        self.values.iter().any(|values| values.contains(&value))
+    }
 }
 
 // === impl Rendered ===
@@ -319,6 +340,36 @@ impl Rendered {
         let selected =
             matches(&term["labelSelector"]["matchLabels"], &deployment["spec"]["template"]["metadata"]["labels"]);
         ensure!(selected, "{term}");
+        Ok(())
+    }
+
+    /// The alerts are those of the file, each with its runbook.
+    fn alerts(&self, set: &Set) -> anyhow::Result<()> {
+        if !set.enables("monitoring.rules") {
+            ensure!(self.kind("PrometheusRule").next().is_none(), "alerts that nobody has asked for");
+            return Ok(());
+        }
+        let mut wanted = rules::alerts()?;
+        wanted.retain(|alert| !set.silent.contains(&text(alert, "/alert")));
+        let mut found = rules::named(&self.one("PrometheusRule")?["spec"], "alert")?;
+        for alert in &mut found {
+            let annotations = alert["annotations"].as_object_mut().context("no annotations")?;
+            let url = annotations.remove("runbook_url").context("no runbook")?;
+            let url = url.as_str().context("a runbook without an address")?;
+            let page = format!("/runbooks/{}.md", text(alert, "/alert"));
+            ensure!(url.strip_suffix(&page).is_some_and(|base| !base.ends_with('/')), "{url}, not ...{page}");
+        }
+        ensure!(found == wanted, "{found:?}, not {wanted:?}");
+        Ok(())
+    }
+
+    fn dashboard(&self, set: &Set) -> anyhow::Result<()> {
+        if !set.enables("monitoring.dashboard") {
+            ensure!(self.kind("ConfigMap").next().is_none(), "a dashboard that nobody has asked for");
+            return Ok(());
+        }
+        let found: Value = serde_json::from_str(text(self.one("ConfigMap")?, "/data/garboard.json"))?;
+        ensure!(found == rules::dashboard()?, "it is not the file's");
         Ok(())
     }
 
