@@ -272,5 +272,26 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_certificates,
         ),
+        scenario(
+            "operator-backup",
+            "EtcdBackups under clients: read by real etcd, restored, refused when damaged; volumes that are full, read-only or not there",
+            Nodes,
+            true,
+            operator::operator_backup,
+        ),
+        scenario(
+            "operator-schedule",
+            "a backup every minute, each restored, while members come and go; what is kept, skipped and refused",
+            Nodes,
+            true,
+            operator::operator_schedule,
+        ),
+        scenario(
+            "operator-monitoring",
+            "the chart's alerts in a real Prometheus, while members, operator, space and certificates fail",
+            Nodes,
+            true,
+            operator::operator_monitoring,
+        ),
     ]
 }

@@ -1,18 +1,25 @@
 //! The product as its users meet it, on a Kubernetes with nodes: helm install, kubectl apply, and what happens to a cluster afterwards.
 
+mod archive;
+mod backup;
 mod cert_manager;
 mod certificates;
 mod control_plane;
 mod families;
 mod life;
 mod matrix;
+mod monitoring;
 mod nodes;
 mod outside;
+mod prometheus;
+pub mod rules;
+mod schedule;
 mod space;
 mod storage;
 mod store;
 mod traffic;
 
+pub use backup::operator_backup;
 pub use cert_manager::operator_cert_manager;
 pub use certificates::operator_certificates;
 pub use families::operator_dual_stack;
@@ -20,7 +27,9 @@ pub use families::operator_ipv6;
 pub use life::operator_life;
 pub use life::operator_smoke;
 pub use matrix::operator_matrix;
+pub use monitoring::operator_monitoring;
 pub use nodes::operator_nodes;
+pub use schedule::operator_schedule;
 pub use storage::operator_storage;
 pub use store::CHART;
 pub use store::LIMIT;
@@ -28,3 +37,4 @@ pub use store::NAMESPACE;
 pub use store::OPERATOR;
 pub use store::SHORTEST;
 pub use store::archives;
+pub use store::define_monitors;

@@ -54,23 +54,29 @@ pub fn snapshot(lab: &Lab) -> anyhow::Result<u32> {
     Ok(checks + refused(lab, &etcds)?)
 }
 
-fn restore<'a>(command: &'a mut Command, file: &str, member: &Member) -> &'a mut Command {
+pub(super) fn restore<'a>(command: &'a mut Command, file: &str, member: &Member) -> &'a mut Command {
     command.args(["snapshot", "restore", file, "--name=default"]);
     command.arg(format!("--data-dir={}", member.data_dir.display()));
     command.arg(format!("--initial-cluster=default={}", member.peer_url));
     command.arg(format!("--initial-advertise-peer-urls={}", member.peer_url))
 }
 
-/// The server's own subcommands on its own snapshot: the status of etcdutl, and a member as it was.
-fn from_ours(lab: &Lab, file: &str, source: &Told) -> anyhow::Result<u32> {
+/// What etcdutl says of a snapshot, and the server's own subcommand in the same words.
+pub(super) fn status_of_both(lab: &Lab, file: &str) -> anyhow::Result<Value> {
     for form in ["simple", "json"] {
-        let status = |program| -> anyhow::Result<String> {
+        let said = |program| -> anyhow::Result<String> {
             let output = run(Command::new(program).args(["snapshot", "status", file, "-w", form]))?;
             Ok(output.success("snapshot status")?.stdout)
         };
-        let (ours, etcds) = (status(lab.server.clone())?, status(lab.tool("etcdutl"))?);
+        let (ours, etcds) = (said(lab.server.clone())?, said(lab.tool("etcdutl"))?);
         ensure!(ours == etcds, "status: {ours}, etcdutl: {etcds}");
     }
+    status(lab, file)
+}
+
+/// The server's own subcommands on its own snapshot: the status of etcdutl, and a member as it was.
+fn from_ours(lab: &Lab, file: &str, source: &Told) -> anyhow::Result<u32> {
+    status_of_both(lab, file)?;
     let member = Member::new(lab, "from-ours")?;
     run(restore(&mut Command::new(&lab.server), file, &member))?.success("snapshot restore")?;
     let server = member.start()?;

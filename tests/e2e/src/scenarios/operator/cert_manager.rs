@@ -66,7 +66,7 @@ pub fn operator_cert_manager(lab: &Lab) -> anyhow::Result<u32> {
     let traffic = Traffic::start(&cluster, lab.seed)?;
     renewed(&mut store, &mut steps, |store| {
         let names = store.names("certificates")?;
-        ensure!(names.len() == 8, "Certificates of three members, the operator and a client: {names:?}");
+        ensure!(names.len() == 9, "Certificates of three members, the operator, its backups and a client: {names:?}");
         names.iter().try_for_each(|name| renew(store, name))
     })?;
 

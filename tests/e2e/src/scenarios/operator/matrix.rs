@@ -168,9 +168,9 @@ fn pair(
         Trouble::ApiServerKilled => {
             // On a slow machine it would never serve otherwise, and nothing go on.
             let kill = || cluster.control().kill_service("kube-apiserver").and_then(|()| cluster.wait_api());
-            meanwhile(kill, || make(store, change))
+            meanwhile(KILLS, kill, || make(store, change))
         }
-        Trouble::PodsKilled => meanwhile(|| kill_pod(store), || make(store, change)),
+        Trouble::PodsKilled => meanwhile(KILLS, || kill_pod(store), || make(store, change)),
         _ => make(store, change),
     })?;
     ensure!(dies.is_none() || !places.is_empty(), "no operator has died");
@@ -192,19 +192,20 @@ fn pair(
     Ok((word, places))
 }
 
-/// Does `again` from time to time while `work` goes on.
-fn meanwhile(
+/// Does `again` at once, and whenever so much time has gone by, while `work` goes on.
+pub fn meanwhile(
+    every: Duration,
     again: impl Fn() -> anyhow::Result<()> + Sync,
     work: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let hand = scope.spawn(|| {
-            let mut last = Instant::now() - KILLS;
+            let mut last: Option<Instant> = None;
             while !over.load(Ordering::Relaxed) {
-                if last.elapsed() >= KILLS {
+                if last.is_none_or(|last| last.elapsed() >= every) {
                     again()?;
-                    last = Instant::now();
+                    last = Some(Instant::now());
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }
