@@ -71,6 +71,11 @@ impl Arch {
         garboard_oci::architecture().parse()
     }
 
+    /// The one that this machine is not.
+    fn foreign() -> anyhow::Result<Self> {
+        Ok(if Self::own()? == Self::Amd64 { Self::Arm64 } else { Self::Amd64 })
+    }
+
     /// As Go and images name it.
     fn name(self) -> &'static str {
         match self {
@@ -127,7 +132,15 @@ pub fn run(root: &Path, mut args: &[&str]) -> anyhow::Result<bool> {
 
 /// All products for this machine, in a folder.
 pub fn all(root: &Path) -> anyhow::Result<PathBuf> {
-    let arch = Arch::own()?;
+    build_all(root, Arch::own()?)
+}
+
+/// The same for the architecture that this machine is not.
+pub fn all_foreign(root: &Path) -> anyhow::Result<PathBuf> {
+    build_all(root, Arch::foreign()?)
+}
+
+fn build_all(root: &Path, arch: Arch) -> anyhow::Result<PathBuf> {
     for product in PRODUCTS {
         build(root, product, arch, &format!("localhost/{}:{}", product.package, env!("CARGO_PKG_VERSION")))?;
     }
@@ -257,8 +270,7 @@ mod tests {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let error = check_static(&own, Arch::own().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "it asks for a dynamic loader");
-        let other = if Arch::own().unwrap() == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 };
-        assert!(check_static(&own, other).unwrap_err().to_string().contains("another processor"));
+        assert!(check_static(&own, Arch::foreign().unwrap()).unwrap_err().to_string().contains("another processor"));
         assert!(check_static(b"#!/bin/sh", Arch::Amd64).is_err());
     }
 }

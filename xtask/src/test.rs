@@ -139,6 +139,9 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
             false => report.blocked(name, "a build"),
         }
     }
+    if full && tier.includes(Tier::K8s) {
+        report.step("images for the other architecture", || image::all_foreign(root).map(|_| Tally::one(true)));
+    }
 }
 
 /// `cargo xtask e2e` and `cargo xtask control`: the scenarios alone.
