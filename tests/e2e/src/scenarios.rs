@@ -295,3 +295,6 @@ pub fn all() -> Vec<Scenario> {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests;
