@@ -47,6 +47,10 @@ pub enum Command {
     Take(take::Request),
     /// Writes the raw snapshot into a file.
     Unpack(Folder, PathBuf),
+    /// The same, of an archive or a snapshot that somebody names.
+    UnpackFile(PathBuf, PathBuf),
+    /// Removes what was unpacked.
+    Discard(PathBuf),
     /// Holds the member at this host, which was started from the snapshot, against the manifest.
     Compare(Folder, String),
     /// Removes the backup; with a uid only if it is of that EtcdBackup.
@@ -57,7 +61,7 @@ pub enum Command {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// There is a backup.
+    /// There is a backup, or it was unpacked.
     Manifest(Box<Manifest>),
     Compared(Compared),
     #[serde(untagged)]
@@ -160,9 +164,12 @@ impl Failure {
 
 /// Runs one of the programs and tells what came of it.
 pub fn run(command: &Command) -> ExitCode {
+    let told = |manifest| Some(Outcome::Manifest(Box::new(manifest)));
     let done = match command {
-        Command::Take(request) => block_on(take::take(request)).map(|taken| Some(Outcome::Manifest(Box::new(taken)))),
-        Command::Unpack(folder, to) => unpack::unpack(folder, to).map(|()| None),
+        Command::Take(request) => block_on(take::take(request)).map(told),
+        Command::Unpack(folder, to) => unpack::unpack(folder, to).map(told),
+        Command::UnpackFile(file, to) => unpack::unpack_file(file, to).map(|manifest| manifest.and_then(told)),
+        Command::Discard(file) => unpack::discard(file).map(|()| None),
         Command::Compare(folder, host) => block_on(compare::compare(folder, host)).map(Outcome::Compared).map(Some),
         Command::Delete(folder, uid) => delete::delete(folder, uid.as_deref()).map(|()| None),
     };

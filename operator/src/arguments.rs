@@ -19,7 +19,8 @@ const USAGE: &str =
        garboard-operator smoke --operator HOST:PORT [--cluster NAME] [--namespace NAME] [--timeout SECONDS]
        garboard-operator backup take --member NAME=HOST [--member NAME=HOST]... [--tls DIRECTORY] --folder DIRECTORY
                          --namespace NAME --cluster NAME --backup NAME --uid UID --compression zstd|none
-       garboard-operator backup unpack --folder DIRECTORY --backup NAME --to FILE
+       garboard-operator backup unpack {--folder DIRECTORY --backup NAME | --file FILE} --to FILE
+       garboard-operator backup discard --file FILE
        garboard-operator backup compare --folder DIRECTORY --backup NAME --host HOST
        garboard-operator backup delete --folder DIRECTORY --backup NAME [--uid UID]
 
@@ -44,6 +45,7 @@ backup runs in the Pods of backups; each tells what came of it in /dev/terminati
   --member           members that are asked for a snapshot, in this order
   --tls              where tls.crt, tls.key and ca.crt are; absent: plain text
   --to               the file that gets the raw snapshot
+  --file             unpack: an archive with its manifest beside it, or a raw snapshot; discard: what --to was
   --host             of a member that was started from it, in plain text
   --uid              of the EtcdBackup; delete: removes nothing that is another one's";
 
@@ -123,7 +125,8 @@ fn backup(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
     let what = args.next().unwrap_or_default();
     let known: &[&str] = match what.as_str() {
         "take" => &["--member", "--tls", "--folder", "--namespace", "--cluster", "--backup", "--uid", "--compression"],
-        "unpack" => &["--folder", "--backup", "--to"],
+        "unpack" => &["--folder", "--backup", "--file", "--to"],
+        "discard" => &["--file"],
         "compare" => &["--folder", "--backup", "--host"],
         "delete" => &["--folder", "--backup", "--uid"],
         other => return Err(format!("backup takes no {other:?}\n{USAGE}")),
@@ -139,7 +142,14 @@ fn backup(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
     let members = given.remove("--member").unwrap_or_default();
     let mut last = |name: &str| given.remove(name).and_then(|mut values| values.pop());
     let (tls, uid) = (last("--tls").map(PathBuf::from), last("--uid"));
+    let unpacked = if what == "unpack" { last("--file") } else { None };
     let mut needed = |name: &str| last(name).ok_or_else(|| format!("backup {what} needs {name}\n{USAGE}"));
+    if what == "discard" {
+        return Ok(Command::Backup(archive::Command::Discard(needed("--file")?.into())));
+    }
+    if let Some(file) = unpacked {
+        return Ok(Command::Backup(archive::Command::UnpackFile(file.into(), needed("--to")?.into())));
+    }
     let folder = Folder::new(needed("--folder")?.into(), needed("--backup")?);
     Ok(Command::Backup(match what.as_str() {
         "unpack" => archive::Command::Unpack(folder, needed("--to")?.into()),
@@ -199,6 +209,10 @@ mod tests {
         assert!(backup(&text.replace("zstd", "gzip")).is_err());
         assert!(backup(&text.replace("=a-1.host", "")).is_err());
         assert!(backup("backup unpack --folder f --backup b --uid u --to t").is_err(), "unpack takes no uid");
+        let unpacked = backup("backup unpack --file f/b.db.zst --to t").unwrap();
+        assert!(matches!(unpacked, archive::Command::UnpackFile(file, _) if file.ends_with("f/b.db.zst")));
+        assert!(matches!(backup("backup discard --file t").unwrap(), archive::Command::Discard(_)));
+        assert!(backup("backup discard").is_err());
         let deleted = backup("backup delete --folder f --backup b").unwrap();
         assert!(matches!(deleted, archive::Command::Delete(_, None)));
     }

@@ -7,6 +7,7 @@ pub mod build;
 pub mod certificates;
 pub mod fetch;
 pub mod plan;
+pub mod restore;
 pub mod status;
 pub mod validate;
 pub mod version;
@@ -105,7 +106,8 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     }
     let certificates = certificates::look(&valid, &objects, problems, now);
     let answers = fetch::ask(&valid, &objects).await;
-    let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, now);
+    let restore = restore::look(client, cluster, &valid, &objects).await?;
+    let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, restore, now);
     let step = plan::plan(&world);
     if !valid.wanted.paused {
         budget(client, &valid, &world).await?;

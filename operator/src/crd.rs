@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod cluster;
 pub mod member;
+pub mod restore;
 pub mod schedule;
 pub mod status;
 

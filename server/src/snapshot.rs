@@ -10,6 +10,7 @@ use garboard_node::Restored;
 use garboard_node::SnapshotFileError;
 use garboard_node::SnapshotStatus;
 use garboard_node::restore;
+use garboard_node::resume;
 use garboard_node::snapshot_status;
 use garboard_storage::disk::Disk;
 use serde_json::json;
@@ -52,9 +53,9 @@ pub fn run(arguments: &[&str], disk: &Arc<dyn Disk>) -> Result<String, CommandEr
             Ok(if form == "json" { json_line(&status) } else { simple_line(&status) })
         }
         ["restore", rest @ ..] => {
-            let config = restore_arguments(rest)?;
-            let restored = restore(&config, disk)?;
-            Ok(told(&config, &restored))
+            let (config, resumed) = restore_arguments(rest)?;
+            let restored = if resumed { resume(&config, disk)? } else { Some(restore(&config, disk)?) };
+            Ok(told(&config, restored.as_ref()))
         }
         _ => Err(wrong("snapshot: the subcommands are: status <file>, restore <file>")),
     }
@@ -81,14 +82,16 @@ fn status_arguments<'a>(arguments: &'a [&'a str]) -> Result<(PathBuf, &'a str), 
     Ok((file, form))
 }
 
-fn restore_arguments(arguments: &[&str]) -> Result<RestoreConfig, CommandError> {
+/// Also whether an earlier one is to be gone on with, which etcdutl knows nothing of.
+fn restore_arguments(arguments: &[&str]) -> Result<(RestoreConfig, bool), CommandError> {
     let (mut files, mut member) = (Vec::new(), Vec::new());
-    let (mut skip_hash_check, mut mark_compacted, mut revision_bump) = (false, false, 0);
+    let (mut skip_hash_check, mut mark_compacted, mut revision_bump, mut resumed) = (false, false, 0, false);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match flag(argument) {
             Some(("skip-hash-check", value)) => skip_hash_check = switch(argument, value)?,
             Some(("mark-compacted", value)) => mark_compacted = switch(argument, value)?,
+            Some(("resume", value)) => resumed = switch(argument, value)?,
             Some(("bump-revision", value)) => {
                 let text = value_of(argument, value, &mut rest).map_err(wrong)?;
                 let number = text.parse::<u64>().ok().and_then(|number| i64::try_from(number).ok());
@@ -117,7 +120,7 @@ fn restore_arguments(arguments: &[&str]) -> Result<RestoreConfig, CommandError> 
     let mut member = config.node(garboard_node::PeerTls::default());
     // Known once the member is started with them.
     member.advertise_client_urls.clear();
-    Ok(RestoreConfig { snapshot, member, skip_hash_check, revision_bump, mark_compacted })
+    Ok((RestoreConfig { snapshot, member, skip_hash_check, revision_bump, mark_compacted }, resumed))
 }
 
 fn switch(argument: &str, value: Option<&str>) -> Result<bool, CommandError> {
@@ -153,8 +156,10 @@ fn human_bytes(bytes: u64) -> String {
     if unit > 0 && value < 10.0 { format!("{value:.1} {}", units[unit]) } else { format!("{value:.0} {}", units[unit]) }
 }
 
-fn told(config: &RestoreConfig, restored: &Restored) -> String {
+/// `None`: there was nothing left to do.
+fn told(config: &RestoreConfig, restored: Option<&Restored>) -> String {
     let dir: &Path = &config.member.data_dir;
+    let Some(restored) = restored else { return format!("{} was restored before\n", dir.display()) };
     let mut text = format!("restored {} rows at revision {} into {}", restored.rows, restored.revision, dir.display());
     if config.mark_compacted {
         text.push_str(", all of it compacted");
@@ -188,7 +193,8 @@ mod tests {
             "--mark-compacted",
             "--initial-memory-map-size=5",
         ];
-        let config = restore_arguments(&line).unwrap();
+        let (config, resumed) = restore_arguments(&line).unwrap();
+        assert!(!resumed && restore_arguments(&[&line[..], &["--resume"]].concat()).unwrap().1);
         assert_eq!((config.snapshot.to_str(), config.member.name.as_str()), (Some("file"), "a"));
         assert_eq!((config.revision_bump, config.mark_compacted, config.skip_hash_check), (1000, true, false));
         assert_eq!(config.member.data_dir, Path::new("d"));

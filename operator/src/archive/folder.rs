@@ -26,6 +26,8 @@ const FOLDER_MODE: u32 = 0o750;
 pub struct Folder {
     path: PathBuf,
     backup: String,
+    /// Somebody has put the files there: its name need not be a cluster's.
+    moved: bool,
 }
 
 /// A file on its way to its name. It is gone when this goes, unless it has got that name.
@@ -38,6 +40,19 @@ pub struct Temporary {
 pub fn free(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Removes a file, if it is there.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub fn sync(folder: &Path) -> Result<(), Failure> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))
 }
 
 // === impl Temporary ===
@@ -53,7 +68,21 @@ impl Drop for Temporary {
 
 impl Folder {
     pub fn new(path: PathBuf, backup: String) -> Self {
-        Self { path, backup }
+        Self { path, backup, moved: false }
+    }
+
+    /// Of an archive that somebody names; `None` for what cannot be one: it has no manifest beside it.
+    pub fn of(archive: &Path) -> Result<Option<Self>, Failure> {
+        let Some((path, name)) = archive.parent().zip(archive.file_name().and_then(OsStr::to_str)) else {
+            return Ok(None);
+        };
+        let packed = name.strip_suffix(".db.zst");
+        let Some(backup) = packed.or_else(|| name.strip_suffix(".db")) else { return Ok(None) };
+        let folder = Self { path: path.to_owned(), backup: backup.to_owned(), moved: true };
+        let manifest = folder.manifest();
+        let there = manifest.try_exists().map_err(|error| Failure::io(&manifest, &error))?;
+        // What is packed is nothing without it.
+        Ok((there || packed.is_some()).then_some(folder))
     }
 
     pub fn backup(&self) -> &str {
@@ -62,7 +91,7 @@ impl Folder {
 
     /// Whose folder it is: its name.
     pub fn cluster(&self) -> Option<&OsStr> {
-        self.path.file_name()
+        self.path.file_name().filter(|_| !self.moved)
     }
 
     pub fn manifest(&self) -> PathBuf {
@@ -158,17 +187,12 @@ impl Folder {
     }
 
     pub fn sync(&self) -> Result<(), Failure> {
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(&self.path, &error))
+        sync(&self.path)
     }
 
     /// Removes those of these that there are.
     pub fn remove(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<(), Failure> {
-        for path in paths {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::io(&path, &error)),
-                _ => {}
-            }
-        }
+        paths.into_iter().try_for_each(|path| remove(&path))?;
         self.sync()
     }
 }

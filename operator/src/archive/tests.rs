@@ -1,6 +1,7 @@
 //! The programs on real folders, with members that are made up.
 
 mod fake;
+mod unpack;
 
 use std::fs;
 use std::io;
@@ -91,7 +92,8 @@ impl Volume {
         let to = self.dir.path().join("raw");
         let done = unpack(&self.folder(), &to);
         assert_eq!(to.exists(), done.is_ok(), "half a snapshot is none");
-        done.map(|()| {
+        assert!(!self.dir.path().join("raw.tmp").exists(), "half a snapshot stays");
+        done.map(|_| {
             let raw = fs::read(&to).unwrap();
             fs::remove_file(to).unwrap();
             raw

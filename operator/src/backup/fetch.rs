@@ -24,6 +24,7 @@ use super::plan::Told;
 use super::plan::Wanted;
 use super::plan::World;
 use crate::archive::Outcome;
+use crate::archive::Reason;
 use crate::cluster::build::backup_secret;
 use crate::cluster::validate::Defaults;
 use crate::cluster::validate::Valid;
@@ -215,16 +216,22 @@ fn told(pods: &[Pod], task: Task) -> Told {
 /// What the last of its Pods that ended said, or what the Job says of itself.
 fn failure(pods: &[Pod], message: String, at: Timestamp) -> Failure {
     let ends = pods.iter().rev().flat_map(containers).filter_map(outcome);
-    let said = ends.filter(|(code, message)| *code != 0 && !message.is_empty()).find_map(|(_, message)| {
-        match serde_json::from_str(message) {
-            Ok(Outcome::Failed(failed)) => Some((Some(failed.reason), failed.message)),
-            Ok(_) => None,
-            // The server's own words, when it is the one that could not restore.
-            Err(_) => message.lines().last().map(|line| (None, line.chars().take(1024).collect())),
-        }
-    });
+    let said = ends.filter(|(code, _)| *code != 0).find_map(|(_, message)| read_failure(message));
     let (reason, message) = said.unwrap_or((None, message));
     Failure { reason, message, at }
+}
+
+/// What a program that failed has told at its end.
+pub fn read_failure(message: &str) -> Option<(Option<Reason>, String)> {
+    match serde_json::from_str(message) {
+        Ok(Outcome::Failed(failed)) => Some((Some(failed.reason), failed.message)),
+        Ok(_) => None,
+        // The server's own words, when it is the one that could not restore; its usage may follow.
+        Err(_) => {
+            let error = message.lines().rfind(|line| line.starts_with("Error: ")).or_else(|| message.lines().last());
+            error.map(|line| (None, line.chars().take(1024).collect()))
+        }
+    }
 }
 
 fn is_running(pod: &Pod) -> bool {
@@ -238,7 +245,7 @@ async fn progress(pods: &Api<Pod>, pod: &Pod) -> Option<Progress> {
 }
 
 /// Why a Pod does not begin.
-fn held_up(pod: &Pod) -> Option<String> {
+pub fn held_up(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Pending"))?;
     let mut conditions = status.conditions.iter().flatten();
     if let Some(unscheduled) =

@@ -68,6 +68,7 @@ pub async fn act(
     let members = Api::<EtcdMember>::namespaced(client.clone(), namespace);
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let volumes = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let founded = world.recorded.cluster_id.is_some();
     match step {
         Step::CreateMember { name, id } => create(&members, &build::member(valid, name, *id), valid).await,
         Step::Identify { name, id, cluster_id } => {
@@ -75,14 +76,18 @@ pub async fn act(
             if world.members.get(name).is_some_and(|member| member.volume.is_some()) {
                 let ids =
                     BTreeMap::from([(names::CLUSTER_ID, format!("{cluster_id:x}")), (names::MEMBER_ID, id.clone())]);
-                let patch = Patch::Merge(json!({"metadata": {"annotations": ids}}));
+                let mut metadata = json!({"annotations": ids});
+                if !founded {
+                    metadata["ownerReferences"] = json!(build::volume_owners(valid));
+                }
+                let patch = Patch::Merge(json!({"metadata": metadata}));
                 volumes.patch(name, &PatchParams::default(), &patch).await?;
             }
             let patch = Patch::Merge(json!({"spec": {"memberID": id}}));
             members.patch(name, &PatchParams::default(), &patch).await?;
             Ok(())
         }
-        Step::CreateVolume { name } => create(&volumes, &build::volume(valid, name), valid).await,
+        Step::CreateVolume { name } => create(&volumes, &build::volume(valid, name, founded), valid).await,
         Step::ExpandVolume { name, uid } => {
             let requests = json!({"storage": valid.spec.storage.size});
             let patch = json!({"metadata": {"uid": uid}, "spec": {"resources": {"requests": requests}}});

@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod monitor;
+pub mod restore;
 pub mod secret;
 
 mod pod;
@@ -24,6 +25,7 @@ pub use service::client_service;
 pub use service::disruption_budget;
 pub use service::peer_service;
 pub use volume::volume;
+pub use volume::volume_owners;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;

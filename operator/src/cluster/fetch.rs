@@ -33,6 +33,7 @@ use super::world::Exit;
 use super::world::Known;
 use super::world::Member;
 use super::world::Recorded;
+use super::world::Restore;
 use super::world::Size;
 use super::world::Store;
 use super::world::World;
@@ -234,6 +235,7 @@ pub fn world(
     objects: &Objects,
     answers: &Answers,
     certificates: &Certificates,
+    restore: Option<Restore>,
     now: Timestamp,
 ) -> World {
     let status = cluster.status.clone().unwrap_or_default();
@@ -253,6 +255,7 @@ pub fn world(
         },
         members,
         uncertified: certificates.shared.clone(),
+        restore,
         store: store(valid, answers),
         now,
         fresh_name: format!("{}-{}", valid.names.cluster, super::random_suffix()),

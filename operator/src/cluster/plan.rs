@@ -4,6 +4,7 @@
 //! - no step takes a healthy voter away unless a quorum of healthy ones stays (one or two voters cannot be restarted otherwise);
 //! - no member is added, and no Pod of a healthy one deleted, whose certificates would not let it start;
 //! - a Pod that may found a cluster is made only before the cluster's id is known, and for the one member that was recorded;
+//! - where a restore was asked for, no Pod founds a cluster without it;
 //! - nobody is removed from the store, no volume given up and no Pod of a voter deleted unless that was recorded before;
 //! - nobody is made the leader who is not well, or whose node is to be emptied while there is another one;
 //! - nothing is compacted or defragmented, and no alarm taken back, but what [`space`] may;
@@ -15,11 +16,13 @@ mod space;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
+use super::world::Backup;
 use super::world::Entry;
 use super::world::Exit;
 use super::world::Known;
 use super::world::Member;
 use super::world::Store;
+use super::world::Trouble;
 use super::world::World;
 use super::world::parse_id;
 use super::world::quorum;
@@ -119,8 +122,8 @@ pub enum Step {
 /// How a server begins on a data directory that may be empty.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
-    /// It founds the cluster.
-    Found,
+    /// It founds the cluster, from a backup if there is one.
+    Found(Option<Backup>),
     /// It joins these members, by their peer URLs; if there are none, it does not begin on an empty directory.
     Join(Vec<String>),
 }
@@ -144,16 +147,28 @@ fn found(world: &World) -> Option<Step> {
     let Some(member) = world.members.get(seed).filter(|member| member.object) else {
         return Some(Step::CreateMember { name: seed.clone(), id: None });
     };
-    if let Some(step) = volume_and_pod(world, seed, member, || Start::Found) {
+    if let Some(step) = volume_and_pod(world, seed, member, || beginning(world)) {
         return Some(step);
     }
     let Store::Known(known) = &world.store else {
-        return Some(Step::Wait(format!("{seed} founds the cluster")));
+        return Some(match world.restore.as_ref().and_then(|restore| restore.trouble.as_ref()) {
+            Some(Trouble::Refused(why)) => {
+                Step::Refuse(format!("the backup is not restored: {}: {}", why.reason, why.message))
+            }
+            Some(Trouble::HeldUp(why)) => Step::Wait(format!("the Pod of {seed} does not begin: {why}")),
+            None => Step::Wait(format!("{seed} founds the cluster")),
+        });
     };
     let Some(entry) = known.of(member) else {
         return Some(Step::Refuse(format!("{seed} belongs to another cluster, {:x}", known.cluster_id)));
     };
     identify(world, seed, member, entry.id, known.cluster_id).or(Some(Step::Latch { cluster_id: known.cluster_id }))
+}
+
+/// How the cluster is founded, or why it cannot be now. Never empty where a restore was asked for.
+fn beginning(world: &World) -> Result<Start, String> {
+    let backup = world.restore.as_ref().map(|restore| restore.backup.clone()).transpose();
+    backup.map(Start::Found).map_err(|why| why.message)
 }
 
 /// Nothing is recorded: what is there may be a cluster whose record was lost.
@@ -181,7 +196,10 @@ fn find(world: &World) -> Step {
     if let Some(why) = &world.uncertified {
         return Step::Wait(why.clone());
     }
-    Step::GrantBootstrap { member: world.fresh_name.clone() }
+    match beginning(world) {
+        Ok(_) => Step::GrantBootstrap { member: world.fresh_name.clone() },
+        Err(why) => Step::Wait(format!("there is nothing to restore: {why}")),
+    }
 }
 
 // === keeping ===
@@ -265,7 +283,7 @@ fn pods(world: &World, known: Option<&Known>) -> Option<Step> {
             return Some(Step::DeletePod { name: name.clone(), uid: pod.uid.clone(), why });
         }
         if let Some(step @ (Step::CreatePod { .. } | Step::DeletePod { .. })) =
-            volume_and_pod(world, name, member, || join(world, name))
+            volume_and_pod(world, name, member, || Ok(join(world, name)))
         {
             return Some(step);
         }
@@ -273,8 +291,13 @@ fn pods(world: &World, known: Option<&Known>) -> Option<Step> {
     None
 }
 
-/// What `name` lacks to run.
-fn volume_and_pod(world: &World, name: &str, member: &Member, start: impl FnOnce() -> Start) -> Option<Step> {
+/// What `name` lacks to run. `start`: how it begins, or why it cannot.
+fn volume_and_pod(
+    world: &World,
+    name: &str,
+    member: &Member,
+    start: impl FnOnce() -> Result<Start, String>,
+) -> Option<Step> {
     if world.wanted.volumes {
         match &member.volume {
             None => return Some(Step::CreateVolume { name: name.to_owned() }),
@@ -286,7 +309,10 @@ fn volume_and_pod(world: &World, name: &str, member: &Member, start: impl FnOnce
     }
     match &member.pod {
         None if let Some(why) = world.uncertified(member) => Some(Step::Wait(format!("{name} cannot start: {why}"))),
-        None => Some(Step::CreatePod { name: name.to_owned(), start: start() }),
+        None => Some(match start() {
+            Ok(start) => Step::CreatePod { name: name.to_owned(), start },
+            Err(why) => Step::Wait(format!("{name} cannot start: {why}")),
+        }),
         Some(pod) if pod.deleting => Some(Step::Wait(format!("the Pod of {name} is being deleted"))),
         Some(pod) if pod.finished => {
             let why = "it has ended and does not start again".to_owned();
@@ -553,7 +579,7 @@ fn add(world: &World, known: &Known, operation: &Operation, cluster_id: u64) -> 
         let why = lost.unwrap_or("it has not caught up in time");
         return begin(world, OperationType::RemoveMember, name, Some(entry.id), why);
     }
-    if let Some(step) = volume_and_pod(world, name, member, || join(world, name)) {
+    if let Some(step) = volume_and_pod(world, name, member, || Ok(join(world, name))) {
         return step;
     }
     if let Some(step) = identify(world, name, member, entry.id, cluster_id) {

@@ -8,6 +8,7 @@ use super::certificates::Certificates;
 use super::fetch::Answers;
 use super::fetch::Objects;
 use super::plan::Step;
+use super::restore;
 use super::validate::Valid;
 use super::world::Known;
 use super::world::Store;
@@ -69,6 +70,7 @@ pub fn status(
     verdicts.push(sized(objects, world));
     verdicts.push(up_to_date(valid, world));
     verdicts.push(has_room(world, &status));
+    verdicts.extend(restore::verdict(valid, objects, world, step, &status));
     conditions(&mut status.conditions, verdicts, cluster.metadata.generation, world.now);
     status
 }

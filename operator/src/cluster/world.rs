@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::backup::Obstacle;
 use crate::crd::status::Operation;
 use crate::crd::status::Reclaim;
 
@@ -20,6 +21,8 @@ pub struct World {
     pub members: BTreeMap<String, Member>,
     /// Why no member can start: what is wrong with certificates that all need.
     pub uncertified: Option<String>,
+    /// That was asked for; `None` also once the cluster is founded.
+    pub restore: Option<Restore>,
     pub store: Store,
     pub now: Timestamp,
     /// A name that nobody has had.
@@ -49,6 +52,40 @@ pub struct Recorded {
     pub bootstrap: Option<String>,
     pub operation: Option<Operation>,
     pub reclaim: Option<Reclaim>,
+}
+
+/// What the cluster is to be founded from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restore {
+    /// Or why there is none now.
+    pub backup: Result<Backup, Obstacle>,
+    /// What keeps the founder's Pod from it.
+    pub trouble: Option<Trouble>,
+}
+
+/// A backup on a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    pub claim: String,
+    pub file: File,
+    pub revision_bump: i64,
+}
+
+/// In the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// The archive of this name, with its manifest.
+    Archive { folder: String, name: String },
+    /// Whatever somebody has named: an archive that has its manifest beside it, or a snapshot.
+    Path(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It does not begin.
+    HeldUp(String),
+    /// It cannot restore the backup. It is tried again, and comes to the same end until somebody has changed the file.
+    Refused(Obstacle),
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

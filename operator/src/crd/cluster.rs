@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::restore::Bootstrap;
 use super::rules;
 use super::status::EtcdClusterStatus;
 
@@ -28,6 +29,10 @@ pub(super) const ROOT_RULES: &[(&str, &str)] = &[
     (
         "!has(self.spec.version) || self.spec.version == '' || self.spec.updatePolicy == 'Pinned'",
         "updatePolicy is of no use with a version that is named: leave it Pinned",
+    ),
+    (
+        "!has(self.spec.bootstrap.restore) || self.spec.storage.type == 'PersistentVolume'",
+        "bootstrap.restore needs volumes: on an EmptyDir what was restored is gone with its Pod",
     ),
 ];
 
@@ -80,6 +85,7 @@ pub struct EtcdClusterSpec {
     pub update_policy: UpdatePolicy,
     pub image: Image,
     pub storage: Storage,
+    pub bootstrap: Bootstrap,
     pub config: Config,
     /// Of the server's container.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -537,6 +543,7 @@ impl Default for EtcdClusterSpec {
             update_policy: UpdatePolicy::default(),
             image: Image::default(),
             storage: Storage::default(),
+            bootstrap: Bootstrap::default(),
             config: Config::default(),
             resources: None,
             placement: Placement::default(),

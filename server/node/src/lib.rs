@@ -65,6 +65,7 @@ pub use snapshot::Snapshot;
 pub use snapshot::SnapshotFileError;
 pub use snapshot::SnapshotStatus;
 pub use snapshot::restore;
+pub use snapshot::resume;
 pub use snapshot::snapshot_status;
 
 /// What is called, with the reason, when the member can no longer keep its word.

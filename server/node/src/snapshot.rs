@@ -36,9 +36,11 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::release::Version;
 pub use file::SnapshotFileError;
+pub(crate) use restore::RESTORING;
 pub use restore::RestoreConfig;
 pub use restore::Restored;
 pub use restore::restore;
+pub use restore::resume;
 pub use status::SnapshotStatus;
 pub use status::snapshot_status;
 

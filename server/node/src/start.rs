@@ -84,6 +84,7 @@ use crate::read::Ground;
 use crate::read::ReadIndex;
 use crate::release::Release;
 use crate::scrape::Scrape;
+use crate::snapshot::RESTORING;
 use crate::space;
 use crate::space::DiskSpace;
 use crate::versions;
@@ -303,6 +304,10 @@ fn identify(
     } else {
         Vec::new()
     };
+    let restoring = data_dir.path().join(RESTORING);
+    if disk.exists(&restoring).map_err(|e| io("looking for half a restore", e))? {
+        return Err(leftover(restoring));
+    }
     if disk.exists(&data_dir.db_path()).map_err(|e| io("looking for the database", e))? {
         return Err(leftover(data_dir.db_path()));
     }

@@ -1,4 +1,5 @@
-//! What a snapshot must not bring in: it is refused by the restore, not found out by the member that is started with it.
+//! What a snapshot must not bring in: it is refused by the restore, not found out by the member that is started with it. And a restore that is
+//! cut short.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +10,19 @@ use garboard_bolt::Writer;
 use garboard_mvcc::Revision;
 use garboard_mvcc::RowKey;
 use garboard_mvcc::RowView;
+use garboard_node::Node;
 use garboard_node::NodeConfig;
 use garboard_node::RestoreConfig;
 use garboard_node::Restored;
 use garboard_node::SnapshotFileError;
 use garboard_node::restore;
+use garboard_node::resume;
 use garboard_storage::disk::Disk;
 use garboard_storage::disk::OpenOptions;
+use garboard_storage::disk::memory::Failure;
 use garboard_storage::disk::memory::MemoryDisk;
+use garboard_storage::disk::memory::Survives;
+use prometheus::Registry;
 
 /// A database file of etcd's with this one row of history.
 fn snapshot(key: &[u8], row: &[u8]) -> Vec<u8> {
@@ -29,21 +35,44 @@ fn snapshot(key: &[u8], row: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn restored(file: Vec<u8>) -> (Result<Restored, SnapshotFileError>, MemoryDisk) {
-    let memory = MemoryDisk::new();
-    let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+fn disk_with(file: Vec<u8>) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let path = Path::new("/from/file");
     disk.create_dir_all(Path::new("/from")).unwrap();
-    disk.open(Path::new("/from/file"), OpenOptions::create_new()).unwrap();
-    memory.set_content(Path::new("/from/file"), file).unwrap();
-    let member = NodeConfig { data_dir: "/to".into(), wal_segment_bytes: 1 << 20, ..NodeConfig::default() };
-    let config = RestoreConfig {
+    disk.open(path, OpenOptions::create_new()).unwrap();
+    disk.set_content(path, file).unwrap();
+    disk.sync_dir(Path::new("/from")).unwrap();
+    disk
+}
+
+fn config() -> RestoreConfig {
+    RestoreConfig {
         snapshot: "/from/file".into(),
-        member,
+        member: NodeConfig { data_dir: "/to".into(), wal_segment_bytes: 16 << 10, ..NodeConfig::default() },
         skip_hash_check: true,
         revision_bump: 0,
         mark_compacted: false,
-    };
-    (restore(&config, &disk), memory)
+    }
+}
+
+fn on(disk: &MemoryDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.clone())
+}
+
+fn restored(file: Vec<u8>) -> (Result<Restored, SnapshotFileError>, MemoryDisk) {
+    let disk = disk_with(file);
+    (restore(&config(), &on(&disk)), disk)
+}
+
+/// The revision of a member that is started there.
+async fn started(disk: &MemoryDisk) -> Result<i64, String> {
+    let ends = Arc::new(|_: &str| {});
+    let node = Node::start_with(config().member, on(disk), &Registry::new(), ends).await;
+    let node = node.map_err(|error| error.to_string())?;
+    node.ready().await.map_err(|error| error.to_string())?;
+    let revision = node.store().revision();
+    node.shutdown().await;
+    Ok(revision)
 }
 
 fn row(version: i64) -> Vec<u8> {
@@ -72,4 +101,57 @@ fn a_row_that_no_member_would_start_with_is_refused() {
         let names = disk.list(Path::new("/to/member")).unwrap().into_iter().map(|entry| entry.name);
         assert!(names.eq(["db".to_owned()]), "only the database is there");
     }
+}
+
+/// A crash at each call that reaches the disk. What is left is refused by a member, or whole; and the same restore again makes it whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_can_be_cut_short_anywhere_and_done_again() {
+    let sound = disk_with(snapshot(&key(5, 0), &row(3)));
+    let (mut crashes, mut halves, mut wholes) = (0, 0, 0);
+    loop {
+        crashes += 1;
+        let disk = sound.duplicate();
+        let fails_at = disk.calls() + crashes;
+        disk.fail_at(fails_at, Failure::Dead);
+        let cut = resume(&config(), &on(&disk));
+        if cut.is_ok() && disk.calls() < fails_at {
+            break;
+        }
+        let survives = [Survives::Nothing, Survives::Some(crashes), Survives::Everything][crashes as usize % 3];
+        let left = disk.crash(survives);
+        if left.exists(Path::new("/to/restoring")).unwrap() || left.exists(Path::new("/to/member")).unwrap() {
+            match started(&left.duplicate()).await {
+                Ok(revision) => {
+                    assert_eq!(revision, 5, "crash {crashes}: a member of half a restore");
+                    wholes += 1;
+                }
+                Err(why) => {
+                    assert!(why.contains("exists, but the file that says which member this is does not"), "{why}");
+                    halves += 1;
+                }
+            }
+        }
+        let again = resume(&config(), &on(&left)).unwrap();
+        assert!(again.is_none_or(|restored| (restored.revision, restored.rows) == (5, 1)), "{again:?}");
+        assert_eq!(resume(&config(), &on(&left)).unwrap(), None, "crash {crashes}: restored twice");
+        assert!(!left.exists(Path::new("/to/restoring")).unwrap());
+        assert_eq!(started(&left).await, Ok(5), "crash {crashes}");
+    }
+    println!("{crashes} crashes, {halves} before it was done, {wholes} after");
+    assert!(halves > 5 && wholes > 1, "{halves} {wholes}");
+}
+
+/// Only what a restore has begun is removed.
+#[tokio::test]
+async fn a_directory_that_is_in_use_is_neither_resumed_nor_removed() {
+    let disk = disk_with(snapshot(&key(5, 0), &row(3)));
+    resume(&config(), &on(&disk)).unwrap().unwrap();
+    let mut other = config();
+    other.member.initial_cluster_token = "other".into();
+    let refused = resume(&other, &on(&disk)).unwrap_err().to_string();
+    assert!(refused.contains("is the directory of member"), "{refused}");
+    disk.remove(Path::new("/to/member/identity")).unwrap();
+    let refused = resume(&config(), &on(&disk)).unwrap_err().to_string();
+    assert!(refused.contains("not empty"), "{refused}");
+    assert!(disk.exists(Path::new("/to/member/db")).unwrap());
 }

@@ -19,7 +19,7 @@ pub const USAGE: &str = "Usage:
     Tell what a snapshot holds, ours or etcd's.
 
   garboard snapshot restore <file> [--data-dir, --wal-dir, --name, --initial-cluster, --initial-cluster-token,
-      --initial-advertise-peer-urls, --skip-hash-check, --bump-revision <number> --mark-compacted]
+      --initial-advertise-peer-urls, --skip-hash-check, --bump-revision <number> --mark-compacted, --resume]
     Make a new member's data directory from a snapshot.
 
   garboard inspect <data directory> [--wal-dir <directory>]

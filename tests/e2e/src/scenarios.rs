@@ -293,6 +293,13 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_monitoring,
         ),
+        scenario(
+            "operator-restore",
+            "EtcdClusters that are founded from an EtcdBackup, from files when no object is left, from real etcd's snapshot; and those that are not",
+            Nodes,
+            true,
+            operator::operator_restore,
+        ),
     ]
 }
 

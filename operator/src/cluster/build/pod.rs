@@ -27,11 +27,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::metadata;
+use super::restore;
 use super::secret::member_secret;
 use super::selector;
 use crate::cluster::plan::Start;
 use crate::cluster::validate::Plane;
 use crate::cluster::validate::Valid;
+use crate::cluster::world::Backup;
 use crate::crd::cluster::CompactionMode;
 use crate::crd::cluster::LogLevel;
 use crate::crd::cluster::PullPolicy;
@@ -41,7 +43,7 @@ use crate::names;
 
 pub const CONTAINER: &str = "garboard";
 const USER: i64 = 65532;
-const DATA: &str = "/var/lib/garboard";
+pub(super) const DATA: &str = "/var/lib/garboard";
 const TLS: &str = "/etc/garboard/tls";
 /// A hand-over, and the end of what clients have asked for.
 const GRACE_S: i64 = 30;
@@ -57,11 +59,12 @@ pub fn pod(valid: &Valid, member: &str, start: &Start) -> Result<Pod, serde_json
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(names::SPEC_HASH.to_owned(), spec_hash(valid, member)?);
     let labels = pod.metadata.labels.get_or_insert_default();
-    if *start == Start::Found {
+    let founds = matches!(start, Start::Found(_));
+    if founds {
         annotations.insert(names::FOUNDS.to_owned(), "true".to_owned());
     }
     // Who founds on a volume is replaced before anybody is served; without one it stays.
-    if *start != Start::Found || valid.spec.storage.kind == StorageType::EmptyDir {
+    if !founds || valid.spec.storage.kind == StorageType::EmptyDir {
         labels.insert(names::SERVES.to_owned(), "true".to_owned());
     }
     Ok(pod)
@@ -111,9 +114,18 @@ fn spec(valid: &Valid, member: &str, start: &Start) -> PodSpec {
         security_context: Some(pod_security()),
         affinity: affinity(valid),
         topology_spread_constraints: zones(valid),
+        init_containers: backup(start).map(|backup| restore::containers(valid, member, backup)),
         containers: vec![container(valid, member, start)],
-        volumes: Some(volumes(valid, member)),
+        volumes: Some(volumes(valid, member, start)),
         ..PodSpec::default()
+    }
+}
+
+/// What is to be restored before the server begins.
+fn backup(start: &Start) -> Option<&Backup> {
+    match start {
+        Start::Found(backup) => backup.as_ref(),
+        Start::Join(_) => None,
     }
 }
 
@@ -161,12 +173,6 @@ fn container(valid: &Valid, member: &str, start: &Start) -> Container {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    };
     let mut mounts = vec![mount("data", DATA, false)];
     for plane in Plane::ALL.into_iter().filter(|plane| valid.source(*plane).is_some()) {
         mounts.push(mount(&format!("{plane}-tls"), &format!("{TLS}/{plane}"), true));
@@ -196,11 +202,25 @@ fn container(valid: &Valid, member: &str, start: &Start) -> Container {
         startup_probe: Some(probe("/livez", 1, START_S)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
-        resources: Some(valid.spec.resources.clone().unwrap_or_else(default_resources)),
+        resources: Some(resources(valid)),
         security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
+}
+
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+/// Of the server.
+pub(super) fn resources(valid: &Valid) -> ResourceRequirements {
+    valid.spec.resources.clone().unwrap_or_else(default_resources)
 }
 
 fn default_resources() -> ResourceRequirements {
@@ -212,7 +232,7 @@ fn default_resources() -> ResourceRequirements {
 }
 
 /// etcd's flags.
-fn flags(valid: &Valid, member: &str, start: &Start) -> Vec<String> {
+pub(super) fn flags(valid: &Valid, member: &str, start: &Start) -> Vec<String> {
     let (spec, names) = (&valid.spec, &valid.names);
     let config = &spec.config;
     let (client, peer) = (scheme(valid, Plane::Client), scheme(valid, Plane::Peer));
@@ -262,7 +282,7 @@ fn flags(valid: &Valid, member: &str, start: &Start) -> Vec<String> {
         start => {
             flags.push(format!("--initial-cluster={member}={}", peer_url(valid, member)));
             flags.push(format!("--initial-cluster-token={}", names.uid));
-            let state = if *start == Start::Found { "new" } else { "existing" };
+            let state = if matches!(start, Start::Found(_)) { "new" } else { "existing" };
             flags.push(format!("--initial-cluster-state={state}"));
         }
     }
@@ -278,7 +298,7 @@ pub fn peer_url(valid: &Valid, member: &str) -> String {
     format!("{}://{}:{}", scheme(valid, Plane::Peer), valid.names.host(member), names::PEER_PORT)
 }
 
-fn volumes(valid: &Valid, member: &str) -> Vec<Volume> {
+fn volumes(valid: &Valid, member: &str, start: &Start) -> Vec<Volume> {
     let mut data = Volume { name: "data".to_owned(), ..Volume::default() };
     match valid.spec.storage.kind {
         StorageType::PersistentVolume => {
@@ -299,6 +319,7 @@ fn volumes(valid: &Valid, member: &str) -> Vec<Volume> {
             volumes.push(Volume { name: format!("{plane}-tls"), secret: Some(secret), ..Volume::default() });
         }
     }
+    volumes.extend(backup(start).map(restore::volume));
     volumes
 }
 

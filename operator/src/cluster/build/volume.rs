@@ -1,26 +1,33 @@
-//! The claim of a member's volume. It belongs to no member and no Pod: only `storage.retention` decides when it goes.
+//! The claim of a member's volume. It belongs to no member and no Pod: only `storage.retention` decides when it goes. Until a cluster is
+//! founded there is nothing on it that anybody has written, and it goes with the EtcdCluster: nobody would know what is on it.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
 use k8s_openapi::api::core::v1::VolumeResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use crate::cluster::validate::Valid;
 use crate::crd::cluster::AccessMode;
 use crate::crd::cluster::WhenDeleted;
 
-pub fn volume(valid: &Valid, member: &str) -> PersistentVolumeClaim {
+/// Whom the volumes of a founded cluster go with.
+pub fn volume_owners(valid: &Valid) -> Option<Vec<OwnerReference>> {
+    match valid.spec.storage.retention.when_cluster_deleted {
+        WhenDeleted::Delete => Some(vec![valid.names.owner()]),
+        WhenDeleted::Retain => None,
+    }
+}
+
+pub fn volume(valid: &Valid, member: &str, founded: bool) -> PersistentVolumeClaim {
     let storage = &valid.spec.storage;
     let mode = match storage.access_mode {
         AccessMode::ReadWriteOnce => "ReadWriteOnce",
         AccessMode::ReadWriteOncePod => "ReadWriteOncePod",
     };
-    let owners = match storage.retention.when_cluster_deleted {
-        WhenDeleted::Delete => Some(vec![valid.names.owner()]),
-        WhenDeleted::Retain => None,
-    };
+    let owners = if founded { volume_owners(valid) } else { Some(vec![valid.names.owner()]) };
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(member.to_owned()),

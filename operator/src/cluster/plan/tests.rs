@@ -1,6 +1,7 @@
 //! The plan against a model of a cluster that obeys its steps while everything else goes wrong.
 
 mod leader;
+mod restore;
 mod space;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use self::space::Databases;
 use super::super::world::Pod;
 use super::super::world::Recorded;
+use super::super::world::Restore;
 use super::super::world::Volume;
 use super::super::world::Wanted;
 use super::*;
@@ -104,6 +106,8 @@ struct Model {
     /// Whose data is whole.
     whole: BTreeMap<u64, bool>,
     founded: bool,
+    /// That was asked for.
+    restore: Option<Restore>,
     names: usize,
     /// Whether volumes may grow.
     expandable: bool,
@@ -133,6 +137,7 @@ impl Model {
             recorded: Recorded::default(),
             members: BTreeMap::new(),
             uncertified: None,
+            restore: None,
             store: Store::Unknown,
             now: Timestamp::UNIX_EPOCH,
             fresh_name: "m0".to_owned(),
@@ -143,6 +148,7 @@ impl Model {
             leader: 0,
             whole: BTreeMap::new(),
             founded: false,
+            restore: None,
             names: 0,
             expandable: true,
             hidden: false,
@@ -173,8 +179,23 @@ impl Model {
         self.entries.iter().find(|entry| entry.peer_urls.contains(&url)).map(|entry| entry.id)
     }
 
+    /// The Pod that may found the cluster does so, unless it cannot restore what it is to.
+    fn found(&mut self) {
+        let may =
+            |member: &&Member| member.pod.as_ref().is_some_and(|pod| pod.founds && !pod.deleting && !pod.finished);
+        let founder = self.world.members.values().find(may).map(|member| member.peer_url.clone());
+        let refused = self.restore.as_ref().is_some_and(|restore| restore.trouble.is_some());
+        if let Some(url) = founder.filter(|_| !self.founded && !refused) {
+            self.founded = true;
+            self.entries.push(Entry { id: 1, peer_urls: vec![url], ours: true, ..Entry::default() });
+            self.whole.insert(1, true);
+        }
+    }
+
     /// What is true now: who is well, and what the members say.
     fn settle(&mut self) {
+        self.found();
+        self.world.restore = self.restore.clone().filter(|_| self.world.recorded.cluster_id.is_none());
         self.world.now = self.world.now.checked_add(SignedDuration::from_secs(self.pass_s)).unwrap();
         let (now, expandable, volumes) = (self.world.now, self.expandable, self.world.wanted.volumes);
         let names: Vec<String> = self.world.members.keys().cloned().collect();
@@ -344,6 +365,12 @@ impl Model {
         if let Step::CreatePod { name, .. } | Step::AddLearner { name, .. } = step {
             assert_eq!(self.world.uncertified(&self.world.members[name]), None, "{step:?}: it cannot start");
         }
+        if let Step::CreatePod { name, start: Start::Found(from) } = step {
+            assert!(self.world.recorded.cluster_id.is_none(), "{name} founds a second cluster");
+            assert_eq!(self.world.recorded.bootstrap.as_ref(), Some(name));
+            let wanted = self.restore.as_ref().map(|restore| restore.backup.clone().expect("founded without a backup"));
+            assert_eq!(*from, wanted, "{name} founds something else than was asked for");
+        }
         if let Step::ExpandVolume { name, .. } = step {
             let mut volumes = self.world.members.values().filter_map(|member| member.volume.as_ref());
             assert!(self.expandable && !volumes.any(|volume| volume.is_growing() && !volume.deleting), "{step:?}");
@@ -367,10 +394,6 @@ impl Model {
         let voters = known.voters().count();
         let others = |id: u64| known.voters().filter(|entry| entry.healthy && entry.id != id).count();
         match step {
-            Step::CreatePod { name, start: Start::Found } => {
-                assert!(self.world.recorded.cluster_id.is_none(), "{name} founds a second cluster");
-                assert_eq!(self.world.recorded.bootstrap.as_ref(), Some(name));
-            }
             Step::Remove { id, .. } => {
                 assert!(self.operates(OperationType::RemoveMember), "{step:?} is not recorded");
                 if known.by_id(*id).is_some_and(|entry| !entry.learner) {
@@ -435,17 +458,12 @@ impl Model {
                 }
             }
             Step::CreatePod { name, start } => {
-                let founds = start == Start::Found;
+                let founds = matches!(start, Start::Found(_));
                 if founds && self.founded && !self.world.wanted.volumes {
                     self.whole.insert(1, true);
                 }
-                if founds && !self.founded {
-                    self.founded = true;
-                    let url = Self::url(&name);
-                    self.entries.push(Entry { id: 1, peer_urls: vec![url], ours: true, ..Entry::default() });
-                    self.whole.insert(1, true);
-                }
                 self.member(&name).pod = Some(Pod { uid: "p".into(), founds, node_ready: true, ..Pod::default() });
+                self.found();
             }
             Step::DeletePod { name, .. } => {
                 if let Some(pod) = &mut self.member(&name).pod {
@@ -569,7 +587,7 @@ fn one_member_founds_and_the_others_join_one_by_one() {
     let mut founded = 0;
     for _ in 0..STEPS_MAX {
         let step = model.turn();
-        founded += usize::from(matches!(step, Step::CreatePod { start: Start::Found, .. }));
+        founded += usize::from(matches!(step, Step::CreatePod { start: Start::Found(_), .. }));
         if step == Step::Steady {
             break;
         }
@@ -588,7 +606,10 @@ fn a_lost_record_is_found_again_in_the_volumes() {
     });
     for _ in 0..STEPS_MAX {
         let step = model.turn();
-        assert!(!matches!(step, Step::GrantBootstrap { .. } | Step::CreatePod { start: Start::Found, .. }), "{step:?}");
+        assert!(
+            !matches!(step, Step::GrantBootstrap { .. } | Step::CreatePod { start: Start::Found(_), .. }),
+            "{step:?}"
+        );
         if step == Step::Steady {
             break;
         }
@@ -612,7 +633,10 @@ fn a_wiped_single_member_does_not_found_again() {
     model.happen(Event::Wipe(0));
     for _ in 0..50 {
         let step = model.turn();
-        assert!(!matches!(step, Step::CreatePod { start: Start::Found, .. } | Step::GrantBootstrap { .. }), "{step:?}");
+        assert!(
+            !matches!(step, Step::CreatePod { start: Start::Found(_), .. } | Step::GrantBootstrap { .. }),
+            "{step:?}"
+        );
     }
 }
 

@@ -17,6 +17,7 @@ fn world(no_space: Option<&[u64]>, reclaim: bool) -> World {
         recorded: Recorded::default(),
         members: BTreeMap::new(),
         uncertified: None,
+        restore: None,
         store: Store::Known(Known { alarms, ..Known::default() }),
         now: Timestamp::UNIX_EPOCH,
         fresh_name: String::new(),

@@ -1,7 +1,8 @@
 //! `snapshot restore`: a data directory from a snapshot, ours or etcd's.
 //!
 //! The new member is the founder of a new cluster, with ids of its own, whose log begins behind what the snapshot holds. Its identity is
-//! written last: a directory without one does not start, so that a restore that was cut short is never taken for a whole one.
+//! written last: a directory without one does not start, so that a restore that was cut short is never taken for a whole one. The file
+//! `restoring` is written first: what is beside it, and has no identity, may be removed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +25,7 @@ use garboard_storage::backend::BackendOptions;
 use garboard_storage::backend::Table;
 use garboard_storage::backend::WriteBatch;
 use garboard_storage::disk::Disk;
+use garboard_storage::disk::OpenOptions;
 use garboard_storage::wal::LogId;
 use garboard_storage::wal::Vote;
 use garboard_storage::wal::Wal;
@@ -43,6 +45,8 @@ use crate::start::found;
 
 /// Where the log of the new member begins: the entry that is taken to have brought all of the snapshot.
 const BEGIN: LogId = LogId { term: 1, index: 1 };
+/// In the data directory while it is restored into.
+pub(crate) const RESTORING: &str = "restoring";
 /// Bytes of rows in one transaction.
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -79,6 +83,25 @@ pub struct Restored {
 /// # Errors
 /// The file is unsound or holds what this release cannot keep, the directory is in use, or it cannot be written.
 pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored, SnapshotFileError> {
+    restore_over(config, disk, false)
+}
+
+/// As [`restore`], where an earlier one may have been cut short: what that has left is removed. `None`: it was finished, and the snapshot
+/// is not read.
+///
+/// # Errors
+/// As [`restore`]; the directory is another member's.
+pub fn resume(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Option<Restored>, SnapshotFileError> {
+    if is_finished(config, disk)? {
+        return Ok(None);
+    }
+    let dir = &config.member.data_dir;
+    let begun = disk.exists(&dir.join(RESTORING)).map_err(|error| io_error("looking into", dir, error))?;
+    restore_over(config, disk, begun).map(Some)
+}
+
+/// `begun`: the directory has what an earlier restore has left.
+fn restore_over(config: &RestoreConfig, disk: &Arc<dyn Disk>, begun: bool) -> Result<Restored, SnapshotFileError> {
     let file = SnapshotFile::open(&**disk, &config.snapshot)?;
     if !config.skip_hash_check {
         file.check_hash()?;
@@ -87,10 +110,14 @@ pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored,
     refuse_users(&database)?;
     let record = found(&config.member).map_err(|error| SnapshotFileError::Refused(error.to_string()))?;
     let identity = record.identity;
-    check_empty(config, &**disk)?;
+    if !begun {
+        check_empty(config, &**disk)?;
+    }
 
     let dir = &config.member.data_dir;
+    mark(&**disk, dir).map_err(|error| io_error("writing in", dir, error))?;
     let data_dir = DataDir::open(Arc::clone(disk), dir).map_err(|error| io_error("opening", dir, error))?;
+    clear(config, &data_dir).map_err(|error| io_error("removing half a restore in", dir, error))?;
     let backend = Backend::open(Arc::clone(disk), &data_dir.db_path(), BackendOptions::default())?;
     let mut copy = Copy { backend: &backend, batch: WriteBatch::default(), bytes: 0 };
     let history = copy_rows(&database, &mut copy)?;
@@ -101,8 +128,60 @@ pub fn restore(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<Restored,
     let wal_dir = config.member.wal_dir.clone().unwrap_or_else(|| data_dir.wal_dir());
     begin_log(disk, wal_dir, config.member.wal_segment_bytes, identity)?;
     identity::write(&data_dir.files(), &record).map_err(|error| io_error("writing the identity in", dir, error))?;
+    unmark(&**disk, dir).map_err(|error| io_error("writing in", dir, error))?;
     let Identity { cluster_id, member_id, .. } = identity;
     Ok(Restored { revision, rows: history.rows, cluster_id, member_id })
+}
+
+/// Whether the directory is the one that this restore makes: it may have been cut short behind the last of its writes.
+fn is_finished(config: &RestoreConfig, disk: &Arc<dyn Disk>) -> Result<bool, SnapshotFileError> {
+    let dir = &config.member.data_dir;
+    let failed = |error| io_error("looking into", dir, error);
+    if !disk.exists(&dir.join("member").join(identity::FILE)).map_err(failed)? {
+        return Ok(false);
+    }
+    let data_dir = DataDir::open(Arc::clone(disk), dir).map_err(|error| io_error("opening", dir, error))?;
+    let Some(record) = identity::read(&data_dir.files()).map_err(failed)? else { return Ok(false) };
+    let Identity { cluster_id, member_id, .. } = record.identity;
+    let wanted = found(&config.member).map_err(|error| SnapshotFileError::Refused(error.to_string()))?.identity;
+    if (cluster_id, member_id) != (wanted.cluster_id, wanted.member_id) {
+        let why = format!("{} is the directory of member {member_id:x} of cluster {cluster_id:x}", dir.display());
+        return Err(SnapshotFileError::Refused(why));
+    }
+    unmark(&**disk, dir).map_err(failed)?;
+    Ok(true)
+}
+
+fn mark(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    disk.open(&dir.join(RESTORING), OpenOptions::create())?;
+    disk.sync_dir(dir)
+}
+
+fn unmark(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mark = dir.join(RESTORING);
+    if disk.exists(&mark)? {
+        disk.remove(&mark)?;
+        disk.sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier restore has left.
+fn clear(config: &RestoreConfig, data_dir: &DataDir) -> io::Result<()> {
+    let (disk, member) = (data_dir.disk(), data_dir.member_dir());
+    // Whoever held the lock until now may have finished.
+    if identity::read(&data_dir.files())?.is_some() {
+        return Err(io::Error::other("another process has restored into it"));
+    }
+    for entry in disk.list(&member)? {
+        let path = member.join(&entry.name);
+        if entry.is_dir { disk.remove_dir_all(&path)? } else { disk.remove(&path)? }
+    }
+    match &config.member.wal_dir {
+        Some(dir) if disk.exists(dir)? => disk.remove_dir_all(dir),
+        _ => Ok(()),
+    }
 }
 
 /// What would be lost without a word.
@@ -247,7 +326,12 @@ fn begin_log(
     identity: Identity,
 ) -> Result<(), SnapshotFileError> {
     let path = dir.clone();
-    let options = WalOptions { segment_bytes, ..WalOptions::new(dir, identity.cluster_id, identity.member_id) };
+    let options = WalOptions {
+        segment_bytes,
+        // The vote tells of it.
+        on_fatal: Arc::new(|_| {}),
+        ..WalOptions::new(dir, identity.cluster_id, identity.member_id)
+    };
     let (wal, _) = Wal::open(Arc::clone(disk), options)?;
     wal.purge(BEGIN);
     let (tell, told) = mpsc::sync_channel(1);

@@ -20,8 +20,6 @@ use crate::wait::until;
 pub const EXAMPLE: &str = include_str!("../../../../../docs/examples/kube-apiserver.yaml");
 pub const SHORTEST: &str = include_str!("../../../../../docs/examples/cluster.yaml");
 const CLIENT: &str = include_str!("client.yaml");
-/// What the client is given.
-const ENDPOINT: &str = "https://store-client.default.svc:2379";
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/garboard-operator");
 pub const NAMESPACE: &str = "garboard-system";
 pub const OPERATOR: &str = "garboard-operator";
@@ -99,7 +97,7 @@ pub fn image(lab: &Lab, name: &str, programs: &[(&str, PathBuf)]) -> anyhow::Res
     Ok(file)
 }
 
-/// An EtcdCluster of the namespace `default`; `store` has a Pod with etcdctl.
+/// An EtcdCluster of the namespace `default`; one of them at a time has a Pod with etcdctl.
 pub struct Store<'a> {
     pub cluster: &'a Kubernetes,
     pub name: &'static str,
@@ -155,13 +153,14 @@ impl<'a> Store<'a> {
 
     /// The Pod with etcdctl, with the certificate that the operator has made: on the first node, which is to stay.
     pub fn start_client(&self) -> anyhow::Result<()> {
-        self.start_client_of(ENDPOINT)
+        self.start_client_of(&format!("https://{}-client.default.svc:2379", self.name))
     }
 
     /// The same, of another endpoint: what its environment says no flag can change.
     pub fn start_client_of(&self, endpoint: &str) -> anyhow::Result<()> {
         self.cluster.kubectl_ok(&["delete", "pod", "client", "--ignore-not-found"])?;
-        self.cluster.apply(&CLIENT.replace("NODE", &self.cluster.node(1)?.name()).replace("SERVER", endpoint))?;
+        let client = CLIENT.replace("CLUSTER", self.name).replace("SERVER", endpoint);
+        self.cluster.apply(&client.replace("NODE", &self.cluster.node(1)?.name()))?;
         self.cluster.kubectl_ok(&["wait", "--for=condition=Ready", "pod/client", "--timeout=120s"])?;
         Ok(())
     }

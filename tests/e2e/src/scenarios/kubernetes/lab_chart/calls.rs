@@ -22,7 +22,7 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdclusters/status", &["update"]),
     // names.rs: `owner` blocks the deletion of the owner, which OwnerReferencesPermissionEnforcement asks this for.
     call("garboard.dev", "etcdclusters/finalizers", &["update"]),
-    // controller/backups.rs: `control`; controller.rs: `now`; backup.rs: `finalizers` patches; schedule.rs: `act` makes and deletes them.
+    // controller/backups.rs: `control`; controller.rs: `now`; backup.rs: `finalizers` patches; schedule.rs: `act` makes and deletes them; cluster/restore.rs: `file`.
     call("garboard.dev", "etcdbackups", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdbackups/status", &["update"]),
