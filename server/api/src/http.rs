@@ -1,7 +1,8 @@
-//! The HTTP side of the client and metrics URLs: health checks, version, metrics; for everything else etcd's 404.
+//! The HTTP side of the client and metrics URLs: health checks, version, metrics, TLS; for everything else etcd's 404.
 
 pub mod health;
 pub mod query;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use prometheus::TextEncoder;
 use crate::body::Body;
 use crate::http::health::Health;
 use crate::http::health::NodeProbe;
+use crate::http::tls::TlsPage;
 use crate::listen::Surface;
 use crate::metrics::Metrics;
 
@@ -30,6 +32,7 @@ pub struct HttpService {
     pub node: Node,
     pub registry: Registry,
     pub metrics: Arc<Metrics>,
+    pub tls: TlsPage,
     /// Origins that browsers may call from; `*` for any.
     pub cors: Vec<String>,
 }
@@ -53,6 +56,8 @@ impl HttpService {
         let health = Health { probe: NodeProbe(&self.node), metrics: &self.metrics };
         match path {
             "/metrics" => self.scrape().await,
+            "/tls" if method == Method::GET => json(&self.tls.page().await),
+            "/tls" => not_allowed(),
             _ if health::is_health(path) => {
                 if method != Method::GET {
                     return not_allowed();
@@ -98,6 +103,7 @@ impl HttpService {
 
     async fn scrape(&self) -> Response<Body> {
         self.metrics.scrapes_in_flight.inc();
+        self.tls.observe().await;
         let registry = self.registry.clone();
         // Reads counters of the whole process, some from files of the kernel.
         let scraped = spawn::blocking(move || {

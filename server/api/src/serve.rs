@@ -26,6 +26,7 @@ use crate::cluster::ClusterService;
 use crate::config::ApiConfig;
 use crate::dispatch::Api;
 use crate::http::HttpService;
+use crate::http::tls::TlsPage;
 use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::listen;
@@ -90,9 +91,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, ApiError> {
     let metrics = Metrics::register(&registry, config.extensive_metrics, config.slow_request, node.etcd_version())?;
+    let client_tls = open_client_tls(&config)?;
+    let tls = TlsPage::register(&registry, client_tls.clone(), config.peer_tls.clone())?;
     let stops = Stops::default();
-    let api = Arc::new(assemble(&config, node, registry, Arc::new(metrics), &stops));
-    start(&config, &api, stops, shutdown)
+    let http = HttpService { node: node.clone(), registry, metrics: Arc::new(metrics), tls, cors: config.cors.clone() };
+    let api = Arc::new(assemble(&config, node, http, &stops));
+    start(&config, client_tls.as_ref(), &api, stops, shutdown)
 }
 
 /// Turn true when connections are to end: clients' first, since what they wait for comes from peers.
@@ -107,7 +111,13 @@ impl Default for Stops {
     }
 }
 
-fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Metrics>, stops: &Stops) -> Api {
+fn open_client_tls(config: &ApiConfig) -> Result<Option<Arc<Reloader>>, TlsError> {
+    let Some(options) = &config.tls else { return Ok(None) };
+    let tls = Reloader::open(options.clone(), Arc::clone(&config.read_file), config.tls_look_interval)?;
+    Ok(Some(Arc::new(tls)))
+}
+
+fn assemble(config: &ApiConfig, node: Node, http: HttpService, stops: &Stops) -> Api {
     let message_bytes_max = node.max_request_bytes() + MESSAGE_OVERHEAD_BYTES;
     let progress_interval = if config.watch_progress_interval.is_zero() {
         PROGRESS_INTERVAL
@@ -117,8 +127,8 @@ fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Met
     let room = Room::new(config.answers_bytes_max);
     let kv = Arc::new(KvService { node: node.clone(), txn_ops_max: config.txn_ops_max, room });
     Api {
-        http: HttpService { node: node.clone(), registry, metrics: Arc::clone(&metrics), cors: config.cors.clone() },
-        metrics,
+        metrics: Arc::clone(&http.metrics),
+        http,
         range: RangeService { kv: Arc::clone(&kv), message_bytes_max },
         kv: KvServer::from_arc(kv).max_decoding_message_size(message_bytes_max),
         watch: WatchService { node: node.clone(), progress_interval, message_bytes_max },
@@ -138,20 +148,15 @@ fn assemble(config: &ApiConfig, node: Node, registry: Registry, metrics: Arc<Met
 /// Serves any handler; must be called within a runtime.
 pub(crate) fn start<H: Handler>(
     config: &ApiConfig,
+    client_tls: Option<&Arc<Reloader>>,
     handler: &Arc<H>,
     stops: Stops,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, ApiError> {
-    let tls = match &config.tls {
-        Some(options) => {
-            Some(Arc::new(Reloader::open(options.clone(), Arc::clone(&config.read_file), config.tls_look_interval)?))
-        }
-        None => None,
-    };
     let bind = |url: &ListenUrl, surface| -> Result<Bound, ApiError> {
-        let tls = if surface == Surface::Peer { &config.peer_tls } else { &tls };
+        let tls = if surface == Surface::Peer { config.peer_tls.as_ref() } else { client_tls };
         let tls = if url.scheme.is_tls() {
-            Some(tls.clone().ok_or_else(|| ApiError::NoCertificate(url.clone()))?)
+            Some(Arc::clone(tls.ok_or_else(|| ApiError::NoCertificate(url.clone()))?))
         } else {
             None
         };

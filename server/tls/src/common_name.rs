@@ -1,12 +1,12 @@
-//! The subject's common name of a certificate: the only field the server reads that rustls does not give away.
-//!
-//! A reader of as much DER (X.690) as stands before the name in a certificate (RFC 5280, section 4.1). The certificate's chain was verified
-//! before, yet every length is checked: what does not fit is no name.
+//! The subject's common name of a certificate. The certificate's chain was verified before.
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const VERSION: u8 = 0xa0;
+use crate::der::OBJECT_IDENTIFIER;
+use crate::der::SEQUENCE;
+use crate::der::SET;
+use crate::der::element;
+use crate::der::fields;
+use crate::der::skip;
+
 /// id-at-commonName, 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// UTF8String, NumericString, PrintableString, T61String, IA5String: those whose bytes are read as text.
@@ -14,15 +14,8 @@ const TEXTS: &[u8] = &[0x0c, 0x12, 0x13, 0x14, 0x16];
 
 /// The last common name of the subject, as Go's `Subject.CommonName`; None if there is none.
 pub fn common_name(certificate: &[u8]) -> Option<String> {
-    let (SEQUENCE, certificate, _) = element(certificate)? else { return None };
-    let (SEQUENCE, mut fields, _) = element(certificate)? else { return None };
-    if fields.first() == Some(&VERSION) {
-        fields = element(fields)?.2;
-    }
     // Serial number, signature algorithm, issuer, validity.
-    for _ in 0..4 {
-        fields = element(fields)?.2;
-    }
+    let fields = skip(fields(certificate)?, 4)?;
     let (SEQUENCE, mut names, _) = element(fields)? else { return None };
     let mut found = None;
     while !names.is_empty() {
@@ -39,23 +32,6 @@ pub fn common_name(certificate: &[u8]) -> Option<String> {
         }
     }
     found
-}
-
-/// Tag, content and what follows of the first element.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = bytes.split_first_chunk::<2>()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        // Up to four bytes of length; a certificate is never longer.
-        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if digits.is_empty() || digits.len() > 4 {
-            return None;
-        }
-        (digits.iter().fold(0usize, |length, digit| length << 8 | usize::from(*digit)), rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]

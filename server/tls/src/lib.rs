@@ -4,6 +4,8 @@
 
 mod ciphers;
 mod common_name;
+mod der;
+mod loaded;
 mod reload;
 mod settings;
 
@@ -12,6 +14,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use loaded::End;
+pub use loaded::Loaded;
+pub use loaded::Shown;
 pub use reload::Reloader;
 pub use settings::Identity;
 pub use settings::Settings;

@@ -30,6 +30,8 @@ use crate::TlsOptions;
 use crate::TlsVersion;
 use crate::ciphers;
 use crate::common_name;
+use crate::loaded::Loaded;
+use crate::loaded::Shown;
 
 /// What the files held at one moment.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub struct Settings {
     pub config: Arc<ServerConfig>,
     /// For connections made, where the options say that some are.
     pub dial: Option<Arc<ClientConfig>>,
+    /// What these settings are made of.
+    pub loaded: Loaded,
     allowed_cns: Vec<String>,
     allowed_hostnames: Vec<ServerName<'static>>,
 }
@@ -104,6 +108,7 @@ impl Settings {
         };
         let chain: Vec<CertificateDer<'static>> = all(&files.cert, &options.cert_file)?;
         let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| broken(&options.key_file, &error))?;
+        let loaded = loaded(options, files, &chain)?;
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // A resumed session would outlive a certificate that was revoked or replaced since.
@@ -113,6 +118,7 @@ impl Settings {
         Ok(Settings {
             config: Arc::new(config),
             dial,
+            loaded,
             allowed_cns: options.allowed_cns.clone(),
             allowed_hostnames: options.allowed_hostnames.iter().map(hostname).collect::<Result<_, _>>()?,
         })
@@ -136,6 +142,18 @@ impl Settings {
         }
         Ok(identity)
     }
+}
+
+fn loaded(options: &TlsOptions, files: &Files, chain: &[CertificateDer<'_>]) -> Result<Loaded, TlsError> {
+    let trusted: Vec<CertificateDer<'_>> = match (&files.ca, &options.trusted_ca_file) {
+        (Some(ca), Some(path)) => all(ca, path)?,
+        _ => Vec::new(),
+    };
+    let dial: Vec<CertificateDer<'_>> = match (&files.dial_with, &options.dial_with) {
+        (Some((cert, _)), Some((path, _))) if options.dials => all(cert, path)?,
+        _ => Vec::new(),
+    };
+    Ok(Loaded::of(Shown::first_of(chain), Shown::first_of(&dial), &trusted))
 }
 
 /// As the one who connects.

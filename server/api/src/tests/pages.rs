@@ -13,7 +13,7 @@ use crate::tests::fixture::PATIENCE;
 use crate::tests::fixture::address;
 use crate::tests::fixture::config;
 
-async fn http(address: SocketAddr, method: &str, path: &str) -> String {
+pub async fn http(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(format!("{method} {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n").as_bytes())

@@ -39,7 +39,9 @@ use crate::TlsVersion;
 use crate::tests::client::Client;
 use crate::tests::fixture::Member;
 use crate::tests::fixture::PATIENCE;
+use crate::tests::fixture::address;
 use crate::tests::fixture::config;
+use crate::tests::pages::http;
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -243,6 +245,53 @@ async fn new_files_are_taken_and_broken_ones_are_not() {
 
     let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
     kept.unary::<pb::RangeResponse>("/etcdserverpb.KV/Range", &range).await.expect("open connections go on");
+    member.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_ca_is_rotated_and_the_pages_tell_what_is_loaded() {
+    let (old, new, files) = (Authority::new(), Authority::new(), Files::default());
+    files.put_server(&old.sign("server", "member.example", 1));
+    files.put("ca.crt", &old.pem);
+    let mut config = files.config(|options| {
+        options.trusted_ca_file = Some("ca.crt".into());
+        options.client_cert_auth = true;
+    });
+    config.metrics_urls = vec!["http://127.0.0.1:0".parse().unwrap()];
+    let member = Member::start(config).await;
+    let metrics = address(&member.running.metrics_urls[0]);
+    let told = async || -> serde_json::Value {
+        let page = http(metrics, "GET", "/tls").await;
+        serde_json::from_str(page.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    };
+    let (before, after) = (old.sign("root", "client.example", 2), new.sign("root", "client.example", 2));
+    let first = told().await;
+    assert_eq!(first["client"]["trust"].as_array().unwrap().len(), 1);
+    assert_eq!(first["client"]["certificate"].as_str().unwrap().len(), 64);
+    assert!(first.get("peer").is_none(), "peers have no TLS here: {first}");
+    assert!(!is_served(&member, &old, Some(&after)).await);
+
+    files.put("ca.crt", &format!("{}{}", old.pem, new.pem));
+    let both = told().await;
+    assert_eq!(both["client"]["trust"].as_array().unwrap().len(), 2);
+    assert_eq!(both["client"]["certificate"], first["client"]["certificate"]);
+    assert!(is_served(&member, &old, Some(&before)).await && is_served(&member, &old, Some(&after)).await);
+
+    files.put_server(&new.sign("server", "member.example", 1));
+    assert_ne!(told().await["client"]["certificate"], first["client"]["certificate"]);
+    files.put("ca.crt", &new.pem);
+    let last = told().await;
+    assert_eq!(last["client"]["trust"].as_array().unwrap().len(), 1);
+    assert_ne!(last["client"]["trust"], first["client"]["trust"]);
+    assert!(is_served(&member, &new, Some(&after)).await);
+    assert!(!is_served(&member, &new, Some(&before)).await, "a client of the CA before");
+
+    let end = last["client"]["notAfter"].as_str().unwrap();
+    assert!(end.starts_with("4096-01-01T00:00:00Z"), "{end}");
+    let gauge = "garboard_tls_certificate_not_after_seconds{plane=\"client\"} 67090118400\n";
+    let page = http(metrics, "GET", "/metrics").await;
+    assert!(page.contains(gauge), "{page}");
+    assert!(http(metrics, "POST", "/tls").await.starts_with("HTTP/1.1 405 "));
     member.stop().await;
 }
 
