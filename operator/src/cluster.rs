@@ -3,11 +3,13 @@
 //! A pass makes one step at most, and waits for nothing: what it cannot see done now, the next one sees.
 
 pub mod act;
+pub mod authorities;
 pub mod build;
 pub mod certificates;
 pub mod fetch;
 pub mod plan;
 pub mod restore;
+pub mod rotate;
 pub mod status;
 pub mod validate;
 pub mod version;
@@ -38,8 +40,10 @@ use crate::names;
 use crate::tls::TlsError;
 use act::ActError;
 use plan::Step;
+use rotate::Turn;
 use status::Monitored;
 use validate::Defaults;
+use validate::Plane;
 use validate::Valid;
 use world::Store;
 
@@ -74,7 +78,17 @@ impl PassError {
 /// What came of a pass.
 pub struct Passed {
     pub step: Step,
+    /// Of the rotations of CAs.
+    pub turns: Vec<(Plane, Turn)>,
     pub again: Duration,
+}
+
+// === impl Passed ===
+
+impl Passed {
+    fn idle(step: Step) -> Self {
+        Self { step, turns: Vec::new(), again: STEADY }
+    }
 }
 
 /// Looks at `cluster` and makes one step.
@@ -82,14 +96,14 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     let now = Timestamp::now();
     if cluster.metadata.deletion_timestamp.is_some() {
         // What belongs to it goes with it; the volumes as `storage.retention` has it.
-        return Ok(Passed { step: Step::Wait("it is being deleted".to_owned()), again: STEADY });
+        return Ok(Passed::idle(Step::Wait("it is being deleted".to_owned())));
     }
     let mut valid = match validate::validate(cluster, defaults) {
         Ok(valid) => valid,
         Err(invalid) => {
             let status = status::failed(cluster, "InvalidSpec", &invalid.to_string(), now);
             write(client, cluster, status).await?;
-            return Ok(Passed { step: Step::Refuse(invalid.to_string()), again: STEADY });
+            return Ok(Passed::idle(Step::Refuse(invalid.to_string())));
         }
     };
     let mut objects = fetch::objects(client, &valid).await?;
@@ -105,7 +119,8 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
         problems = certificates::ensure(client, &valid, &mut objects, now).await?;
     }
     let certificates = certificates::look(&valid, &objects, problems, now);
-    let answers = fetch::ask(&valid, &objects).await;
+    let (answers, said) = tokio::join!(fetch::ask(&valid, &objects), authorities::ask(&valid, &objects));
+    let rotations = authorities::look(&valid, &objects, &said, now);
     let restore = restore::look(client, cluster, &valid, &objects).await?;
     let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, restore, now);
     let step = plan::plan(&world);
@@ -120,18 +135,22 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     if let Some(isolated) = isolated {
         status::isolated(&mut status, isolated, now);
     }
+    status::rotating(&mut status, &rotations, now);
     write(client, cluster, status).await?;
+    let turned = authorities::turn(client, &valid, &mut objects, &rotations, now).await?;
     fail::reached(Point::Recorded, &step);
     act::act(client, &valid, &world, &answers, &step).await?;
     fail::reached(Point::Acted, &step);
     let again = match &step {
+        _ if turned => SOON,
         Step::Steady => STEADY,
         Step::Refuse(_) => STEADY,
         Step::Wait(_) | Step::Promote { .. } | Step::MoveLeader { .. } => WAITING,
         Step::Compact { .. } | Step::Defragment { .. } => WAITING,
         _ => SOON,
     };
-    Ok(Passed { step, again })
+    let turns = rotations.into_iter().map(|rotation| (rotation.status.plane, rotation.turn)).collect();
+    Ok(Passed { step, turns, again })
 }
 
 /// They are there before any Pod needs them.
@@ -168,7 +187,7 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     match wanted {
-        Some(object) => apply(api, &object, valid).await.map(|()| Some(true)),
+        Some(object) => apply(api, &object, valid).await.map(|_| Some(true)),
         None if was => withdraw(api, valid).await.map(|()| Some(false)).map_err(ActError::from),
         None => Ok(None),
     }
@@ -181,7 +200,7 @@ async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<
         Store::Unknown => world.members.values().filter(|member| member.id.is_some()).count(),
     };
     match build::disruption_budget(valid, voters) {
-        Some(budget) => apply(&api, &budget, valid).await?,
+        Some(budget) => apply(&api, &budget, valid).await.map(drop)?,
         None => withdraw(&api, valid).await?,
     }
     Ok(())
@@ -198,22 +217,21 @@ where
     }
 }
 
-/// Makes an object what it is to be. One of that name that is not the cluster's stays as it is.
-async fn apply<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
+/// Makes an object what it is to be; as it is then. One of that name that is not the cluster's stays as it is.
+async fn apply<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<K, ActError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let name = object.meta().name.clone().unwrap_or_default();
     let params = PatchParams::apply(names::MANAGER);
     match api.patch(&name, &params, &Patch::Apply(object)).await {
-        Ok(_) => Ok(()),
+        Ok(there) => Ok(there),
         // Somebody else has written a field of it.
         Err(error) if act::is(&error, 409) => {
             if !act::is_ours(api, &name, valid).await? {
                 return Err(ActError::Taken(name));
             }
-            api.patch(&name, &params.force(), &Patch::Apply(object)).await?;
-            Ok(())
+            Ok(api.patch(&name, &params.force(), &Patch::Apply(object)).await?)
         }
         Err(error) => Err(error.into()),
     }

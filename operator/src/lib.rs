@@ -19,6 +19,7 @@ mod controller;
 mod fail;
 mod leadership;
 mod metrics;
+mod report;
 mod serve;
 mod smoke;
 

@@ -25,6 +25,8 @@ pub const VERSION: &str = "garboard.dev/version";
 /// On the objects of a backup: whose they are, and the cluster that it is of. Members are found by [`CLUSTER`], which these do not have.
 pub const BACKUP: &str = "garboard.dev/backup";
 pub const BACKUP_OF: &str = "garboard.dev/backup-of";
+/// On an EtcdCluster: another value makes another CA of each plane; and on a CA, the value that it was made for.
+pub const ROTATE_CA: &str = "garboard.dev/rotate-ca";
 /// On a Pod that may found a cluster.
 pub const FOUNDS: &str = "garboard.dev/founds";
 

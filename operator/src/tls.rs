@@ -13,6 +13,8 @@ use rcgen::Issuer;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::SanType;
+use sha2::Digest as _;
+use sha2::Sha256;
 use tokio_rustls::rustls::Error as RustlsError;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -158,6 +160,23 @@ pub fn check_authority(ca: &Pair, now: Timestamp) -> Result<(), String> {
     let key = PrivateKeyDer::from_pem_slice(ca.key.as_bytes()).map_err(|error| format!("tls.key: {error}"))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| format!("tls.key: {error}"))?;
     Ok(())
+}
+
+/// SHA-256 of each certificate in a PEM, in hex.
+///
+/// # Errors
+/// There is none, or one that cannot be read.
+pub fn fingerprints(file: &str, pem: &[u8]) -> Result<Vec<String>, String> {
+    let hex = |der: &CertificateDer<'_>| Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(certificates(file, pem)?.iter().map(hex).collect())
+}
+
+/// The end of the first certificate in a PEM.
+///
+/// # Errors
+/// There is none, or one that cannot be read.
+pub fn ends(file: &str, pem: &[u8]) -> Result<Timestamp, String> {
+    end(certificates(file, pem)?.first().ok_or("there is no certificate")?)
 }
 
 fn certificates(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

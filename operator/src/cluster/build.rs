@@ -1,5 +1,6 @@
 //! The objects that a cluster is made of. They follow from the valid spec alone.
 
+pub mod authority;
 pub mod certificate;
 pub mod monitor;
 pub mod restore;

@@ -11,10 +11,15 @@ use kube::Client;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::api::ListParams;
+use kube::api::PostParams;
 
 use super::PassError;
 use super::act;
+use super::act::ActError;
 use super::apply;
+use super::build::authority::Authority;
+use super::build::authority::authority_name;
+use super::build::authority::new_ca;
 use super::build::certificate;
 use super::build::secret;
 use super::build::secret::Need;
@@ -24,6 +29,7 @@ use super::validate::Source;
 use super::validate::Valid;
 use crate::crd::status::CertificateStatus;
 use crate::names;
+use crate::tls;
 use crate::tls::TlsError;
 
 /// What is known of them.
@@ -50,23 +56,24 @@ pub async fn ensure(
 ) -> Result<Vec<String>, PassError> {
     let mut problems = Vec::new();
     let api = Api::<Secret>::namespaced(client.clone(), &valid.names.namespace);
-    for plane in Plane::ALL {
-        if valid.source(plane) == Some(&Source::OperatorCa)
-            && let Some(secret) = secret::authority(valid, &objects.secrets, plane, now)?
-        {
-            put(&api, secret, objects, valid).await?;
-        }
-    }
     let needs = secret::needs(valid, &objects.names());
-    for need in &needs {
-        if valid.source(need.plane) != Some(&Source::OperatorCa) {
-            continue;
-        }
-        match secret::sign(valid, &objects.secrets, need, now) {
-            Ok(Some(secret)) => put(&api, secret, objects, valid).await?,
-            Ok(None) => {}
-            Err(error @ TlsError::Secret(..)) => problems.push(error.to_string()),
-            Err(error) => return Err(error.into()),
+    for plane in Plane::ALL.into_iter().filter(|plane| valid.source(*plane) == Some(&Source::OperatorCa)) {
+        let unusable = |why| TlsError::Secret(authority_name(valid, plane), why).to_string();
+        let authority = match authority(&api, valid, objects, plane, now).await? {
+            Ok(authority) => authority,
+            Err(why) => {
+                problems.push(unusable(why));
+                continue;
+            }
+        };
+        problems.extend(tls::check_authority(authority.signer(), now).err().map(unusable));
+        for need in needs.iter().filter(|need| need.plane == plane) {
+            match secret::sign(valid, &authority, &objects.secrets, need, now) {
+                Ok(Some(secret)) => put(&api, secret, objects, valid).await?,
+                Ok(None) => {}
+                Err(error @ TlsError::Secret(..)) => problems.push(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     if valid.uses_cert_manager() {
@@ -74,6 +81,31 @@ pub async fn ensure(
     }
     forget(&api, objects).await?;
     Ok(problems)
+}
+
+/// The CA of a plane, made when there is none; or why it cannot be read.
+async fn authority(
+    api: &Api<Secret>,
+    valid: &Valid,
+    objects: &mut Objects,
+    plane: Plane,
+    now: Timestamp,
+) -> Result<Result<Authority, String>, PassError> {
+    let name = authority_name(valid, plane);
+    if let Some(secret) = objects.secrets.get(&name) {
+        return Ok(Authority::read(secret));
+    }
+    let authority = Authority::new(new_ca(valid, plane, now)?, valid.rotate_ca.clone());
+    let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&params, &authority.secret(valid, plane)).await {
+        Ok(secret) => {
+            objects.secrets.insert(name, secret);
+            Ok(Ok(authority))
+        }
+        // Another operator's, perhaps: what was signed by the one that is not kept nobody would take.
+        Err(error) if act::is_already_there(&error) => Err(ActError::Taken(name).into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Looks at all of them, as they are now.
@@ -114,9 +146,17 @@ fn from_whom(valid: &Valid, need: &Need, why: String) -> String {
     }
 }
 
-async fn put(api: &Api<Secret>, secret: Secret, objects: &mut Objects, valid: &Valid) -> Result<(), PassError> {
-    apply(api, &secret, valid).await?;
-    objects.secrets.insert(secret.name_any(), secret);
+/// Writes a Secret, unless somebody has since it was read.
+pub(super) async fn put(
+    api: &Api<Secret>,
+    mut secret: Secret,
+    objects: &mut Objects,
+    valid: &Valid,
+) -> Result<(), PassError> {
+    let name = secret.name_any();
+    secret.metadata.resource_version = objects.secrets.get(&name).and_then(Secret::resource_version);
+    let written = apply(api, &secret, valid).await?;
+    objects.secrets.insert(name, written);
     Ok(())
 }
 

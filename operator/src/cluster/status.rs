@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::authorities::Rotation;
 use super::certificates::Certificates;
 use super::fetch::Answers;
 use super::fetch::Objects;
 use super::plan::Step;
 use super::restore;
+use super::rotate::Turn;
 use super::validate::Valid;
 use super::world::Known;
 use super::world::Store;
@@ -230,6 +232,7 @@ pub enum Monitored {
 /// Conditions that tell of what there is on demand only: who never asked for it is not told.
 pub const MONITORED: &str = "Monitored";
 pub const ISOLATED: &str = "Isolated";
+const ROTATED: &str = "AuthoritiesRotated";
 
 /// Whether the last pass left a condition true.
 pub fn holds(cluster: &EtcdCluster, kind: &str) -> bool {
@@ -254,6 +257,22 @@ pub fn isolated(status: &mut EtcdClusterStatus, isolated: bool, now: Timestamp) 
         false => ("Disabled", ""),
     };
     add(status, Verdict { kind: ISOLATED, holds: Some(isolated), reason, message: message.to_owned() }, now);
+}
+
+/// What becomes of the CAs that the operator keeps.
+pub fn rotating(status: &mut EtcdClusterStatus, rotations: &[Rotation], now: Timestamp) {
+    status.authorities = rotations.iter().map(|rotation| rotation.status.clone()).collect();
+    if rotations.is_empty() {
+        status.conditions.retain(|condition| condition.type_ != ROTATED);
+        return;
+    }
+    let turning = rotations.iter().filter(|rotation| rotation.turn != Turn::Rest);
+    let said = turning.map(|Rotation { status, turn, .. }| {
+        format!("the {} CA ({:?}): {}", status.plane, status.phase, describe_turn(turn))
+    });
+    let message = said.collect::<Vec<_>>().join("; ");
+    let (holds, reason) = if message.is_empty() { (true, "Stable") } else { (false, "Rotating") };
+    add(status, Verdict { kind: ROTATED, holds: Some(holds), reason, message }, now);
 }
 
 fn add(status: &mut EtcdClusterStatus, verdict: Verdict, now: Timestamp) {
@@ -363,6 +382,20 @@ pub fn describe(step: &Step) -> String {
         Step::Defragment { name } => format!("defragmenting {name}"),
         Step::Disarm { id } => format!("disarming the NOSPACE alarm of {id:x}"),
         Step::FallShort(reclaim) => format!("space was reclaimed, and it is not enough: {}", reclaim.message),
+    }
+}
+
+/// A turn in words.
+pub fn describe_turn(turn: &Turn) -> String {
+    match turn {
+        Turn::Rest => "nothing is under way".to_owned(),
+        Turn::Wait(why) => why.clone(),
+        Turn::TrustBoth => "another one is made, to be trusted beside it".to_owned(),
+        Turn::Settle => "all Secrets are written".to_owned(),
+        Turn::Reissue => "the next one signs from now on".to_owned(),
+        Turn::Retire => "the one before is trusted no more, and its key is deleted".to_owned(),
+        Turn::Conclude => "all members have loaded the new one alone".to_owned(),
+        Turn::Renew => "it has expired: another one is made and signs at once".to_owned(),
     }
 }
 

@@ -14,6 +14,8 @@ use crate::crd::cluster::IssuerRef;
 use crate::crd::cluster::NoSpace;
 use crate::crd::cluster::StorageType;
 use crate::crd::cluster::TlsMode;
+pub use crate::crd::status::Plane;
+use crate::names;
 use crate::names::Names;
 
 /// Share of the volume that a quota may be: a defragmentation writes a second file beside the first.
@@ -50,17 +52,13 @@ pub struct Valid {
     pub cert_validity: SignedDuration,
     pub renew_before: SignedDuration,
     pub ca_validity: SignedDuration,
+    pub rotation_grace: SignedDuration,
+    /// What the annotation says by which another CA is asked for.
+    pub rotate_ca: Option<String>,
     /// `None`: in the clear.
     client_tls: Option<Source>,
     peer_tls: Option<Source>,
     pub wanted: Wanted,
-}
-
-/// Who talks to members: each has certificates of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plane {
-    Client,
-    Peer,
 }
 
 /// Where a plane's certificates come from.
@@ -120,21 +118,6 @@ impl Valid {
 
     pub fn uses_cert_manager(&self) -> bool {
         Plane::ALL.into_iter().any(|plane| matches!(self.source(plane), Some(Source::CertManager(_))))
-    }
-}
-
-// === impl Plane ===
-
-impl Plane {
-    pub const ALL: [Self; 2] = [Self::Client, Self::Peer];
-}
-
-impl std::fmt::Display for Plane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Client => "client",
-            Self::Peer => "peer",
-        })
     }
 }
 
@@ -201,6 +184,8 @@ pub fn validate(cluster: &EtcdCluster, defaults: &Defaults) -> Result<Valid, Inv
         cert_validity: time("tls.certValidity", &spec.tls.cert_validity)?,
         renew_before: time("tls.renewBefore", &spec.tls.renew_before)?,
         ca_validity: time("tls.caValidity", &spec.tls.ca_validity)?,
+        rotation_grace: time("tls.client.rotationGrace", &spec.tls.client.rotation_grace)?,
+        rotate_ca: metadata.annotations.as_ref().and_then(|noted| noted.get(names::ROTATE_CA)).cloned(),
         client_tls: source("tls.client.source", spec.tls.client.mode, &spec.tls.client.source)?,
         peer_tls: source("tls.peer.source", spec.tls.peer.mode, &spec.tls.peer.source)?,
         wanted,

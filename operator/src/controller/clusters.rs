@@ -10,6 +10,7 @@ use kube::Client;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::Controller;
+use kube::runtime::Predicate as _;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::controller::Config;
@@ -29,6 +30,9 @@ use super::now;
 use super::scoped;
 use crate::cluster;
 use crate::cluster::plan::Step;
+use crate::cluster::rotate::Turn;
+use crate::cluster::status::describe_turn;
+use crate::cluster::validate::Plane;
 use crate::crd::EtcdCluster;
 use crate::crd::EtcdMember;
 use crate::crd::status::OperationType;
@@ -45,7 +49,7 @@ pub async fn control(client: &Client, namespace: Option<&str>, context: Arc<Cont
         .default_backoff()
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, Default::default());
+        .predicate_filter(predicates::generation.combine(predicates::annotations), Default::default());
     let of_cluster = |labels: &BTreeMap<String, String>, namespace: Option<String>| {
         let reference = ObjectRef::<Guarded>::new(labels.get(names::CLUSTER)?);
         Some(reference.within(&namespace?))
@@ -87,6 +91,9 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
         Ok(passed) => {
             context.ended_well(&uid);
             tell(&context, &cluster, &passed.step).await;
+            for (plane, turn) in &passed.turns {
+                tell_turn(&context, &cluster, *plane, turn).await;
+            }
             Ok(Action::requeue(passed.again))
         }
         Err(error) => {
@@ -119,4 +126,17 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
         _ => return,
     };
     context.tell(cluster, type_, reason, cluster::status::describe(step)).await;
+}
+
+async fn tell_turn(context: &Context, cluster: &EtcdCluster, plane: Plane, turn: &Turn) {
+    let reason = match turn {
+        Turn::TrustBoth => "NextCA",
+        Turn::Reissue => "Reissue",
+        Turn::Retire => "RetireCA",
+        Turn::Conclude => "CARotated",
+        Turn::Renew => "CAExpired",
+        Turn::Rest | Turn::Wait(_) | Turn::Settle => return,
+    };
+    let type_ = if *turn == Turn::Renew { EventType::Warning } else { EventType::Normal };
+    context.tell(cluster, type_, reason, format!("the {plane} CA: {}", describe_turn(turn))).await;
 }

@@ -41,6 +41,14 @@ const SOURCE_RULES: &[(&str, &str)] = &[(
     "a source of certificates is of no use while mode is Disabled",
 )];
 
+const CLIENT_SOURCE_RULES: &[(&str, &str)] = &[
+    SOURCE_RULES[0],
+    (
+        "self.rotationGrace == '168h' || has(self.source.operatorCA)",
+        "rotationGrace is of no use while the source of certificates is not operatorCA",
+    ),
+];
+
 /// A replicated store that speaks etcd's API.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -375,9 +383,9 @@ pub struct Tls {
     pub client_certificates: Vec<ClientCertificate>,
 }
 
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = rules(SOURCE_RULES)))]
+#[schemars(extend("x-kubernetes-validations" = rules(CLIENT_SOURCE_RULES)))]
 pub struct ClientTls {
     pub mode: TlsMode,
     pub source: Source,
@@ -385,6 +393,11 @@ pub struct ClientTls {
     #[serde(rename = "extraSANs")]
     #[schemars(length(max = 32))]
     pub extra_sans: Vec<String>,
+    /// How long clients have, while the CA is rotated, to read their Secrets: first to trust the next CA, then to show certificates of it. They
+    /// cannot say when they have. A sixth of `caValidity` at most.
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[("duration(self) >= duration('0s')", "must be a duration, such as 168h")])))]
+    pub rotation_grace: String,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -612,6 +625,17 @@ impl Default for Tls {
             renew_before: "720h".to_owned(),
             ca_validity: "43800h".to_owned(),
             client_certificates: Vec::new(),
+        }
+    }
+}
+
+impl Default for ClientTls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::default(),
+            source: Source::default(),
+            extra_sans: Vec::new(),
+            rotation_grace: "168h".to_owned(),
         }
     }
 }

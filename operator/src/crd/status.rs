@@ -46,6 +46,9 @@ pub struct EtcdClusterStatus {
     pub detached_volumes: Vec<DetachedVolume>,
     /// Those that are in use, with their ends.
     pub certificates: Vec<CertificateStatus>,
+    /// The CAs that the operator keeps.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["plane"]))]
+    pub authorities: Vec<AuthorityStatus>,
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -141,4 +144,53 @@ pub struct DetachedVolume {
 pub struct CertificateStatus {
     pub secret_name: String,
     pub not_after: Time,
+}
+
+/// A CA that the operator keeps.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityStatus {
+    pub plane: Plane,
+    /// How far its rotation is.
+    pub phase: RotationPhase,
+    /// SHA-256 of the CA that signs now, of its DER, in hex.
+    pub sha256: String,
+    pub not_after: Time,
+}
+
+/// Who talks to members: each has certificates of its own.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Plane {
+    Client,
+    Peer,
+}
+
+// === impl Plane ===
+
+impl Plane {
+    pub const ALL: [Self; 2] = [Self::Client, Self::Peer];
+}
+
+impl std::fmt::Display for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        })
+    }
+}
+
+/// How far the rotation of a CA is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RotationPhase {
+    /// One CA signs, and is the only one that is trusted.
+    #[default]
+    Stable,
+    /// The next one is to be trusted, too.
+    TrustBoth,
+    /// The next one signs.
+    Reissue,
+    /// The one before is to be trusted no more.
+    Retire,
 }

@@ -29,6 +29,7 @@ pub struct Observed {
     ready: GaugeVec,
     members: GaugeVec,
     certificates_end: GaugeVec,
+    authorities_end: GaugeVec,
     backups: GaugeVec,
     last_success: GaugeVec,
     last_verified: GaugeVec,
@@ -63,6 +64,11 @@ impl Observed {
             certificates_end: gauge(
                 "cluster_certificates_not_after_seconds",
                 "When the first of a cluster's certificates ends, in seconds since the epoch.",
+                cluster,
+            )?,
+            authorities_end: gauge(
+                "cluster_authorities_not_after_seconds",
+                "When the first of the CAs that the operator keeps for a cluster ends, in seconds since the epoch.",
                 cluster,
             )?,
             backups: gauge("backups", "EtcdBackups of a cluster, by phase.", &["namespace", "cluster", "phase"])?,
@@ -102,12 +108,13 @@ impl Observed {
         self.stores.lock().schedules.push(store);
     }
 
-    fn gauges(&self) -> [&GaugeVec; 10] {
+    fn gauges(&self) -> [&GaugeVec; 11] {
         [
             &self.condition,
             &self.ready,
             &self.members,
             &self.certificates_end,
+            &self.authorities_end,
             &self.backups,
             &self.last_success,
             &self.last_verified,
@@ -126,6 +133,9 @@ impl Observed {
         if let Some(end) = status.certificates.iter().map(|certificate| certificate.not_after.0.as_second()).min() {
             // Exact for as long as there are such years.
             self.certificates_end.with_label_values(&labels).set(end as f64);
+        }
+        if let Some(end) = status.authorities.iter().map(|authority| authority.not_after.0.as_second()).min() {
+            self.authorities_end.with_label_values(&labels).set(end as f64);
         }
         for condition in &status.conditions {
             let value = match condition.status.as_str() {

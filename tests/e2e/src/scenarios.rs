@@ -300,6 +300,13 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_restore,
         ),
+        scenario(
+            "operator-rotation",
+            "the operator's own CAs, rotated three times under clients; then all have expired while no operator ran",
+            Nodes,
+            true,
+            operator::operator_rotation,
+        ),
     ]
 }
 

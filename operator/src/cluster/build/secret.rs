@@ -8,6 +8,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 
+use super::authority::Authority;
+use super::authority::authority_name;
 use super::metadata;
 use crate::cluster::validate::Plane;
 use crate::cluster::validate::Source;
@@ -146,75 +148,70 @@ pub fn credentials(secret: &Secret) -> Result<Credentials, String> {
     Ok(Credentials { cert: get(CERT)?, key: get(KEY)?, ca: get(CA)? })
 }
 
-const CERT: &str = "tls.crt";
-const KEY: &str = "tls.key";
+pub(super) const CERT: &str = "tls.crt";
+pub(super) const KEY: &str = "tls.key";
 const CA: &str = "ca.crt";
 
 // === signing ===
 
-/// What a certificate says besides its end: another one is made when this changes.
+/// What a certificate says besides its end, and who has signed it: another one is made when this changes.
 const SUBJECT: &str = "garboard.dev/subject";
 
-/// The CA of a plane, made when there is none. `None`: it is there.
+/// What `authority` gives now: a certificate that is signed, or the one that there is with other CAs beside it. `None`: what is there does, and
+/// for long enough.
 ///
 /// # Errors
-/// None can be made.
-pub fn authority(
-    valid: &Valid,
-    existing: &BTreeMap<String, Secret>,
-    plane: Plane,
-    now: Timestamp,
-) -> Result<Option<Secret>, TlsError> {
-    let name = authority_name(valid, plane);
-    if existing.contains_key(&name) {
-        return Ok(None);
-    }
-    let pair = tls::new_ca(&name, valid.ca_validity, now)?;
-    let data = [(CERT, pair.cert), (KEY, pair.key)];
-    Ok(Some(secret_of(valid, name, None, data.map(|(key, text)| (key.to_owned(), text)).into())))
-}
-
-fn authority_name(valid: &Valid, plane: Plane) -> String {
-    format!("{}-{plane}-ca", valid.names.cluster)
-}
-
-/// Signs what is needed. `None`: what is there does, and for long enough.
-///
-/// # Errors
-/// There is no CA that can be used.
+/// The CA cannot sign.
 pub fn sign(
     valid: &Valid,
+    authority: &Authority,
     existing: &BTreeMap<String, Secret>,
     need: &Need,
     now: Timestamp,
 ) -> Result<Option<Secret>, TlsError> {
-    let name = authority_name(valid, need.plane);
-    let unusable = |why: String| TlsError::Secret(name.clone(), why);
-    let authority = existing.get(&name).ok_or_else(|| unusable("is not there".to_owned()))?;
-    let text = |key: &str| {
-        let bytes = authority.data.as_ref().and_then(|data| data.get(key));
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-        text.ok_or_else(|| unusable(format!("has no {key}, or one that is no text")))
+    let (signer, bundle) = (authority.signer(), authority.bundle());
+    let there = existing.get(&need.secret).filter(|there| is_of(there, need, signer));
+    let lasts = |end: Timestamp| end.duration_since(now) > valid.renew_before;
+    let kept = there.filter(|_| need.check(existing, now).is_ok_and(lasts)).and_then(pair);
+    let pair = match kept {
+        Some(_) if is_given(authority, existing, need) => return Ok(None),
+        Some(kept) => kept,
+        None => {
+            let unusable = |why| TlsError::Secret(authority_name(valid, need.plane), why);
+            tls::check_authority(signer, now).map_err(unusable)?;
+            tls::sign(signer, &need.leaf, valid.cert_validity, now)?
+        }
     };
-    let authority = Pair { cert: text(CERT)?, key: text(KEY)? };
-    tls::check_authority(&authority, now).map_err(unusable)?;
-    let subject = crate::cluster::hash(format!("{:?}{}", need.leaf, authority.cert).as_bytes());
-    let there = existing.get(&need.secret).and_then(|secret| secret.metadata.annotations.as_ref()?.get(SUBJECT));
-    if there == Some(&subject)
-        && let Ok(end) = need.check(existing, now)
-        && end.duration_since(now) > valid.renew_before
-    {
-        return Ok(None);
-    }
-    let pair = tls::sign(&authority, &need.leaf, valid.cert_validity, now)?;
-    let data = [(CERT, pair.cert), (KEY, pair.key), (CA, authority.cert)];
+    let data = [(CERT, pair.cert), (KEY, pair.key), (CA, bundle)];
     let data = data.map(|(key, text)| (key.to_owned(), text)).into();
     let mut secret = secret_of(valid, need.secret.clone(), need.member.as_deref(), data);
-    secret.metadata.annotations = Some(BTreeMap::from([(SUBJECT.to_owned(), subject)]));
+    secret.metadata.annotations = Some(BTreeMap::from([(SUBJECT.to_owned(), subject(need, signer))]));
     Ok(Some(secret))
 }
 
-fn secret_of(valid: &Valid, name: String, member: Option<&str>, data: BTreeMap<String, String>) -> Secret {
+/// Whether what is in the Secret is signed and trusts as `authority` has it now.
+pub fn is_given(authority: &Authority, existing: &BTreeMap<String, Secret>, need: &Need) -> bool {
+    existing.get(&need.secret).is_some_and(|there| {
+        let ca = there.data.as_ref().and_then(|data| data.get(CA));
+        is_of(there, need, authority.signer()) && ca.is_some_and(|ca| ca.0 == authority.bundle().as_bytes())
+    })
+}
+
+fn is_of(there: &Secret, need: &Need, signer: &Pair) -> bool {
+    there.metadata.annotations.as_ref().and_then(|noted| noted.get(SUBJECT)) == Some(&subject(need, signer))
+}
+
+fn subject(need: &Need, signer: &Pair) -> String {
+    crate::cluster::hash(format!("{:?}{}", need.leaf, signer.cert).as_bytes())
+}
+
+fn pair(secret: &Secret) -> Option<Pair> {
+    let credentials = credentials(secret).ok()?;
+    Some(Pair { cert: String::from_utf8(credentials.cert).ok()?, key: String::from_utf8(credentials.key).ok()? })
+}
+
+/// A Secret of the cluster's, or of one of its members.
+pub(super) fn secret_of(valid: &Valid, name: String, member: Option<&str>, data: BTreeMap<String, String>) -> Secret {
     let mut metadata = metadata(valid, name);
     if let Some(member) = member {
         metadata.labels = Some(valid.names.member_labels(member));

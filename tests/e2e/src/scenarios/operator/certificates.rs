@@ -87,7 +87,7 @@ pub fn renewed(
 }
 
 /// Does `work` while a client writes, each time on a connection of its own; the count of the writes, none of which may fail.
-fn under_writes<T>(store: &Store<'_>, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, u32)> {
+pub fn under_writes<T>(store: &Store<'_>, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, u32)> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -119,7 +119,7 @@ fn shown_anew(store: &Store<'_>, before: &Serials, names: &[String]) -> anyhow::
 }
 
 /// What is in the members' Secrets.
-fn kept(store: &Store<'_>) -> anyhow::Result<Serials> {
+pub fn kept(store: &Store<'_>) -> anyhow::Result<Serials> {
     let mut serials = Serials::new();
     for member in store.names("etcdmembers")? {
         for (plane, _) in PLANES {
@@ -133,7 +133,7 @@ fn kept(store: &Store<'_>) -> anyhow::Result<Serials> {
 }
 
 /// What members show whoever connects, by the Secret that it should be from.
-fn served(store: &Store<'_>) -> anyhow::Result<Serials> {
+pub fn served(store: &Store<'_>) -> anyhow::Result<Serials> {
     let mut serials = Serials::new();
     for pod in store.list("pods")? {
         let member = pod["metadata"]["name"].as_str().context("a Pod without a name")?;
@@ -167,7 +167,7 @@ pub fn part(store: &Store<'_>, secret: &str, file: &str) -> anyhow::Result<Strin
 }
 
 /// The Pods are those of `uids`, and nothing in them was started again.
-fn same_pods(store: &Store<'_>, uids: &[String]) -> anyhow::Result<()> {
+pub fn same_pods(store: &Store<'_>, uids: &[String]) -> anyhow::Result<()> {
     let now = store.uids("pods")?;
     ensure!(now == uids, "Pods: {uids:?}, then {now:?}");
     for pod in store.list("pods")? {

@@ -16,6 +16,8 @@ use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
 use super::outside::Dies;
 use super::outside::Outside;
+use super::rotation::GRACE;
+use super::rotation::rotate;
 use super::store;
 use super::store::EXAMPLE;
 use super::store::LIMIT;
@@ -47,6 +49,8 @@ enum Change {
     DiskWiped,
     MembersForgotten,
     StatusWiped,
+    /// Both of its CAs are others.
+    Rotated,
 }
 
 /// What goes wrong meanwhile.
@@ -61,7 +65,7 @@ enum Trouble {
     PodsKilled,
 }
 
-const CHANGES: [Change; 11] = [
+const CHANGES: [Change; 12] = [
     Change::Founded,
     Change::FoundedAgain,
     Change::Grown,
@@ -73,15 +77,16 @@ const CHANGES: [Change; 11] = [
     Change::DiskWiped,
     Change::MembersForgotten,
     Change::StatusWiped,
+    Change::Rotated,
 ];
 const TROUBLES: [Trouble; 5] =
     [Trouble::DiesRecorded, Trouble::DiesActed, Trouble::TwoOperators, Trouble::ApiServerKilled, Trouble::PodsKilled];
 
 /// Nothing is to be left of it.
 const FRESH: &str = "size: 3, storage: {retention: {whenClusterDeleted: Delete}}";
-/// Every step that the operator makes here, besides waiting (the default class of volumes does not let them grow, and no quota is full): with
-/// a full run, it has died at each of them.
-const STEPS: [&str; 15] = [
+/// Every step and every turn that the operator makes here, besides waiting (the default class of volumes does not let them grow, and no quota
+/// is full): with a full run, it has died at each of them.
+const STEPS: [&str; 20] = [
     "GrantBootstrap",
     "Latch",
     "Begin",
@@ -97,6 +102,11 @@ const STEPS: [&str; 15] = [
     "MoveLeader",
     "RetireVolume",
     "DeleteMember",
+    "TrustBoth",
+    "Settle",
+    "Reissue",
+    "Retire",
+    "Conclude",
 ];
 
 /// All pairs, in an order of the seed's.
@@ -293,6 +303,12 @@ fn make(store: &Store<'_>, change: Change) -> anyhow::Result<()> {
             until("cluster's id", LIMIT, || {
                 Ok((store.get("{.status.clusterID}").unwrap_or_default() == id).then_some(()))
             })?;
+        }
+        Change::Rotated => {
+            store.patch(GRACE)?;
+            let demanded = || store.get(r"{.metadata.annotations.garboard\.dev/rotate-ca}").ok();
+            let before = until("annotation", LIMIT, || Ok(demanded()))?;
+            rotate(store, &format!("{before}x"))?;
         }
     }
     store.wait(3)

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	grpcstatus "google.golang.org/grpc/status"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -55,13 +59,13 @@ func newTraffic(o options) (*traffic, error) {
 	}
 	t := &traffic{options: o, live: map[*segment]bool{}}
 	for _, endpoint := range o.endpoints {
-		conn, err := dial([]string{endpoint}, config)
+		conn, err := dial([]string{endpoint}, config, o.cacert)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", endpoint, err)
 		}
 		t.conns = append(t.conns, conn)
 	}
-	if t.all, err = dial(o.endpoints, config); err != nil {
+	if t.all, err = dial(o.endpoints, config, o.cacert); err != nil {
 		return nil, err
 	}
 	if t.history, err = newHistory(o.history); err != nil {
@@ -82,16 +86,45 @@ func tlsConfig(o options) (*tls.Config, error) {
 }
 
 // Dial notices a member that is stopped or cut off within seconds, and one that is back within one.
-func dial(endpoints []string, config *tls.Config) (*clientv3.Client, error) {
+func dial(endpoints []string, config *tls.Config, cacert string) (*clientv3.Client, error) {
+	// What clientv3 does for its own requests; those that go past it get gRPC's 4 MiB, which a watch that catches up exceeds.
+	options := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second},
+		MinConnectTimeout: 2 * time.Second,
+	})}
+	if config != nil {
+		options = append(options, grpc.WithTransportCredentials(rereading{credentials.NewTLS(config), config, cacert}))
+	}
 	return clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(),
 		DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
-		// What clientv3 does for its own requests; those that go past it get gRPC's 4 MiB, which a watch that catches up exceeds.
-		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 2 * time.Second,
-		})},
+		DialOptions: options,
 	})
+}
+
+// Rereading trusts what the file of CAs holds when it connects: clientv3 trusts for ever what it has read as it began, and the CAs of a
+// cluster are rotated.
+type rereading struct {
+	credentials.TransportCredentials
+	config *tls.Config
+	cacert string
+}
+
+func (r rereading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	pem, err := os.ReadFile(r.cacert)
+	if err != nil {
+		return nil, nil, err
+	}
+	config := r.config.Clone()
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, nil, fmt.Errorf("%s: no certificate", r.cacert)
+	}
+	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+}
+
+func (r rereading) Clone() credentials.TransportCredentials {
+	return rereading{r.TransportCredentials.Clone(), r.config, r.cacert}
 }
 
 func (t *traffic) conn(endpoint int) *clientv3.Client {

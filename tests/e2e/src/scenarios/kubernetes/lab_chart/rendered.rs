@@ -313,7 +313,7 @@ impl Rendered {
             ports.map(|port| format!("{}/{}", port["port"], text(port, "/protocol"))).collect::<Vec<_>>()
         };
         ensure!(ports("ingress") == [r#""metrics"/TCP"#], "{:?}", ports("ingress"));
-        let out = ["53/UDP", "53/TCP", "443/TCP", "6443/TCP", "2379/TCP"];
+        let out = ["53/UDP", "53/TCP", "443/TCP", "6443/TCP", "2379/TCP", "2381/TCP"];
         ensure!(ports("egress") == out, "{:?}", ports("egress"));
         let from = &spec["ingress"][0]["from"];
         let lets_test_in = |peer: &Value| matches(&peer["podSelector"]["matchLabels"], test);
