@@ -143,12 +143,12 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     fail::reached(Point::Acted, &step);
     let again = match &step {
         _ if turned => SOON,
-        Step::Steady => STEADY,
-        Step::Refuse(_) => STEADY,
+        Step::Steady | Step::Refuse(_) => STEADY,
         Step::Wait(_) | Step::Promote { .. } | Step::MoveLeader { .. } => WAITING,
         Step::Compact { .. } | Step::Defragment { .. } => WAITING,
         _ => SOON,
     };
+    let again = rotations.iter().map(|rotation| rotation.turn.again(now)).fold(again, Duration::min);
     let turns = rotations.into_iter().map(|rotation| (rotation.status.plane, rotation.turn)).collect();
     Ok(Passed { step, turns, again })
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 /// Steps that do nothing.
 #[cfg(feature = "fail-points")]
-const IDLE: [&str; 5] = ["Steady", "Wait", "Refuse", "Rest", "Watch"];
+const IDLE: [&str; 6] = ["Steady", "Wait", "Refuse", "Rest", "Watch", "Grace"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {

@@ -1,5 +1,6 @@
 //! Certificates: a CA for each plane of a cluster, and leaves that it signs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -59,6 +60,9 @@ pub enum TlsError {
     Time(String),
     #[error("Secret {0}: {1}")]
     Secret(String, String),
+    /// What others are to have signed.
+    #[error("{0}")]
+    Foreign(String),
 }
 
 /// A new CA.
@@ -162,21 +166,32 @@ pub fn check_authority(ca: &Pair, now: Timestamp) -> Result<(), String> {
     Ok(())
 }
 
-/// SHA-256 of each certificate in a PEM, in hex.
-///
-/// # Errors
-/// There is none, or one that cannot be read.
-pub fn fingerprints(file: &str, pem: &[u8]) -> Result<Vec<String>, String> {
-    let hex = |der: &CertificateDer<'_>| Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(certificates(file, pem)?.iter().map(hex).collect())
+/// SHA-256 of a certificate's DER, in hex.
+fn fingerprint(der: &[u8]) -> String {
+    Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The end of the first certificate in a PEM.
+/// The fingerprint and the end of the first certificate in a PEM.
 ///
 /// # Errors
 /// There is none, or one that cannot be read.
-pub fn ends(file: &str, pem: &[u8]) -> Result<Timestamp, String> {
-    end(certificates(file, pem)?.first().ok_or("there is no certificate")?)
+pub fn first(file: &str, pem: &[u8]) -> Result<(String, Timestamp), String> {
+    let read = certificates(file, pem)?;
+    let first = read.first().ok_or_else(|| format!("{file}: there is no certificate in it"))?;
+    Ok((fingerprint(first), end(first).map_err(|why| format!("{file}: {why}"))?))
+}
+
+/// The certificates in a PEM, each as PEM.
+///
+/// # Errors
+/// There is none, or one that cannot be read.
+pub fn bundle(file: &str, pem: &[u8]) -> Result<BTreeSet<String>, String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = std::str::from_utf8(pem).map_err(|error| format!("{file}: {error}"))?;
+    let each = text.split_inclusive(END).filter_map(|part| Some(&part[part.find("-----BEGIN CERTIFICATE-----")?..]));
+    let read = each.map(|part| first(file, part.as_bytes()).map(|_| format!("{part}\n")));
+    let read = read.collect::<Result<BTreeSet<_>, String>>()?;
+    if read.is_empty() { Err(format!("{file}: there is no certificate in it")) } else { Ok(read) }
 }
 
 fn certificates(file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -240,6 +255,18 @@ mod tests {
         assert!(said(&mixed(&one.ca, &other.key)).starts_with("tls.key: "));
         assert!(said(&mixed(b"", &one.key)).starts_with("ca.crt: "));
         assert!(said(&mixed(&one.ca, b"nonsense")).starts_with("tls.key: "));
+    }
+
+    #[test]
+    fn a_bundle_is_the_same_in_whatever_order_and_with_whatever_around() {
+        let [one, other] =
+            ["one", "other"].map(|name| new_ca(name, SignedDuration::from_hours(1), now()).unwrap().cert);
+        let both = bundle("ca.crt", format!("{one}{other}").as_bytes()).unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(bundle("ca.crt", format!("of whom\n{other}{one}\n{one}").as_bytes()).unwrap(), both);
+        assert!(both.contains(&one) && both.contains(&other), "{both:?}");
+        assert!(bundle("ca.crt", b"nothing").is_err());
+        assert!(bundle("ca.crt", one.replace('M', "-").as_bytes()).is_err());
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! The rotation of a cluster's own CAs: what is seen of it, and its turns.
+//! The rotation of a cluster's authorities: what is seen of it, and its turns.
 //!
-//! A turn is one write of a CA's Secret. What follows from it, the Secrets of all who use the CA, the next pass writes
+//! A turn is one write of an authority's Secret. What follows from it, the Secrets of all who use it, the next pass writes
 //! ([`certificates`](super::certificates)): a death in between costs nothing.
 
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -14,13 +15,16 @@ use kube::Client;
 
 use super::PassError;
 use super::build::authority::Authority;
+use super::build::authority::Signer;
 use super::build::authority::authority_name;
-use super::build::authority::new_ca;
+use super::build::foreign;
+use super::build::foreign::Foreign;
 use super::build::secret;
 use super::build::secret::Need;
 use super::certificates::put;
 use super::fetch::Objects;
 use super::rotate;
+use super::rotate::Asked;
 use super::rotate::Held;
 use super::rotate::Loaded;
 use super::rotate::Seen;
@@ -28,6 +32,7 @@ use super::rotate::Turn;
 use super::validate::Plane;
 use super::validate::Source;
 use super::validate::Valid;
+use crate::crd::status::AuthoritySource;
 use crate::crd::status::AuthorityStatus;
 use crate::crd::status::RotationPhase;
 use crate::fail;
@@ -44,11 +49,13 @@ const PARTS_OF_GRACE: i32 = 6;
 /// What members say that they have loaded, by name.
 pub type Said = BTreeMap<String, Result<Report, String>>;
 
-/// A CA, and its next turn.
+/// An authority, and its next turn.
 pub struct Rotation {
     pub status: AuthorityStatus,
     pub turn: Turn,
     authority: Authority,
+    /// Others who are to sign.
+    asked: Option<Foreign>,
 }
 
 /// Asks all members what they have loaded, while something depends on it.
@@ -68,10 +75,9 @@ pub async fn ask(valid: &Valid, objects: &Objects) -> Said {
     join_all(asked).await.into_iter().collect()
 }
 
-/// The CAs that the operator keeps. One that cannot be read is told by [`certificates`](super::certificates).
+/// One that cannot be read is told by [`certificates`](super::certificates).
 fn authorities<'a>(valid: &'a Valid, objects: &'a Objects) -> impl Iterator<Item = (Plane, Authority)> + 'a {
-    let kept = Plane::ALL.into_iter().filter(|plane| valid.source(*plane) == Some(&Source::OperatorCa));
-    kept.filter_map(|plane| {
+    Plane::ALL.into_iter().filter(|plane| valid.source(*plane).is_some()).filter_map(|plane| {
         let secret = objects.secrets.get(&authority_name(valid, plane))?;
         Some((plane, Authority::read(secret).ok()?))
     })
@@ -79,68 +85,120 @@ fn authorities<'a>(valid: &'a Valid, objects: &'a Objects) -> impl Iterator<Item
 
 /// All of them, each with its next turn.
 pub fn look(valid: &Valid, objects: &Objects, said: &Said, now: Timestamp) -> Vec<Rotation> {
-    let rotation = |(plane, authority): (Plane, Authority)| {
-        let cert = authority.signer().cert.as_bytes();
-        let status = AuthorityStatus {
-            plane,
-            phase: authority.phase,
-            not_after: tls::ends("tls.crt", cert).ok()?.into(),
-            sha256: tls::fingerprints("tls.crt", cert).ok()?.into_iter().next()?,
-        };
-        let turn = match rotate::plan(&see(valid, objects, said, &authority, &status, now)) {
-            turn if turn != Turn::Rest && valid.wanted.paused => Turn::Wait("paused".to_owned()),
-            turn => turn,
-        };
-        Some(Rotation { status, turn, authority })
-    };
-    authorities(valid, objects).filter_map(rotation).collect()
+    let needs = secret::needs(valid, &objects.names());
+    let view = View { valid, objects, said, needs: &needs, now };
+    authorities(valid, objects).filter_map(|(plane, authority)| view.rotation(plane, authority)).collect()
 }
 
-fn see(
-    valid: &Valid,
-    objects: &Objects,
-    said: &Said,
-    authority: &Authority,
-    status: &AuthorityStatus,
+/// What a pass has seen.
+struct View<'a> {
+    valid: &'a Valid,
+    objects: &'a Objects,
+    said: &'a Said,
+    needs: &'a [Need],
     now: Timestamp,
-) -> Seen {
-    let plane = status.plane;
-    let needs: Vec<Need> =
-        secret::needs(valid, &objects.names()).into_iter().filter(|need| need.plane == plane).collect();
-    let unwritten = needs.iter().find(|need| !secret::is_given(authority, &objects.secrets, need));
-    let members = needs.iter().filter_map(|need| {
-        let member = need.member.clone()?;
-        let said = match said.get(&member) {
-            None => Err("it has no Pod".to_owned()),
-            Some(Err(why)) => Err(why.clone()),
-            Some(Ok(report)) => {
-                report.get(&plane.to_string()).cloned().ok_or_else(|| format!("nothing of its {plane} TLS"))
-            }
+}
+
+// === impl View ===
+
+impl View<'_> {
+    /// `None`: there is a certificate that cannot be read.
+    fn rotation(&self, plane: Plane, authority: Authority) -> Option<Rotation> {
+        let asked = foreign::asked(self.valid, plane, self.needs, &self.objects.secrets, self.now);
+        let turn = match rotate::plan(&self.see(plane, &authority, asked.as_ref())?) {
+            turn if turn != Turn::Rest && self.valid.wanted.paused => Turn::Wait("paused".to_owned()),
+            turn => turn,
         };
-        let given = objects.secrets.get(&need.secret).and_then(given);
-        Some((member, Held { given, said }))
-    });
-    Seen {
-        phase: authority.phase,
-        signer_ends: status.not_after.0,
-        next_ends: authority.successor().and_then(|next| tls::ends("next.crt", next.cert.as_bytes()).ok()),
-        demanded: valid.rotate_ca.is_some() && valid.rotate_ca != authority.obeyed,
-        renew_before: valid.ca_validity / PARTS_LEFT,
-        unwritten: unwritten.map(|need| format!("Secret {} is not written yet", need.secret)),
-        members: members.collect(),
-        settled_at: authority.settled_at,
-        grace: match plane {
-            Plane::Client => valid.rotation_grace.min(valid.ca_validity / PARTS_OF_GRACE),
-            Plane::Peer => SignedDuration::ZERO,
-        },
-        now,
+        let (source, sha256) = match authority.signer() {
+            Signer::Kept(ca) => (AuthoritySource::OperatorCa, Some(tls::first("tls.crt", ca.cert.as_bytes()).ok()?.0)),
+            Signer::Foreign(Foreign { secret: None, .. }) => (AuthoritySource::CertManager, None),
+            Signer::Foreign(_) => (AuthoritySource::SecretName, None),
+        };
+        let not_after = Time(authority.signer().ends()?);
+        let status = AuthorityStatus { plane, source, phase: authority.phase, sha256, not_after };
+        Some(Rotation { status, turn, authority, asked: asked.ok().flatten() })
+    }
+
+    fn see(&self, plane: Plane, authority: &Authority, asked: Result<&Option<Foreign>, &String>) -> Option<Seen> {
+        let valid = self.valid;
+        Some(Seen {
+            phase: authority.phase,
+            signer_ends: self.taken_until(plane, authority.signer())?,
+            next_ends: authority.successor().and_then(Signer::ends),
+            asked: self.whom(plane, authority, asked),
+            is_kept: authority.signer().is_kept(),
+            demanded: valid.rotate_ca.is_some() && valid.rotate_ca != authority.obeyed,
+            renew_before: valid.ca_validity / PARTS_LEFT,
+            lags: self.needs_of(plane).find_map(|need| secret::lags(authority, &self.objects.secrets, need)),
+            members: self.members(plane),
+            settled_at: authority.settled_at,
+            grace: match plane {
+                Plane::Client => valid.rotation_grace.min(valid.ca_validity / PARTS_OF_GRACE),
+                Plane::Peer => SignedDuration::ZERO,
+            },
+            now: self.now,
+        })
+    }
+
+    fn needs_of(&self, plane: Plane) -> impl Iterator<Item = &Need> {
+        self.needs.iter().filter(move |need| need.plane == plane)
+    }
+
+    fn whom(&self, plane: Plane, authority: &Authority, asked: Result<&Option<Foreign>, &String>) -> Asked {
+        let is_same = |newest: &Foreign| match self.valid.source(plane) {
+            Some(Source::Secret(name)) => newest.secret.as_ref() == Some(name),
+            Some(Source::CertManager(_)) => newest.secret.is_none(),
+            _ => false,
+        };
+        match (asked, authority.newest()) {
+            (Ok(None), Signer::Kept(_)) => Asked::TheNewest,
+            (Ok(Some(asked)), Signer::Foreign(newest)) if asked == newest => Asked::TheNewest,
+            (Ok(_), _) => Asked::Another,
+            // What is missing is told as a certificate that is missing: it does not begin a rotation.
+            (Err(_), Signer::Foreign(newest)) if authority.phase == RotationPhase::Stable && is_same(newest) => {
+                Asked::TheNewest
+            }
+            (Err(why), _) => Asked::Later(why.clone()),
+        }
+    }
+
+    /// When nobody takes any more what `signer` has signed. What the operator signs itself, it signs again before.
+    fn taken_until(&self, plane: Plane, signer: &Signer) -> Option<Timestamp> {
+        let ends = signer.ends()?;
+        if signer.is_kept() {
+            return Some(ends);
+        }
+        let shown = self.needs_of(plane).filter_map(|need| {
+            let shown = secret::credentials(self.objects.secrets.get(&need.secret)?).ok()?;
+            Some(tls::first("tls.crt", &shown.cert).ok()?.1)
+        });
+        Some(shown.max().map_or(ends, |shown| shown.min(ends)))
+    }
+
+    /// Those that have a Pod. Another one begins with what is in its Secret then.
+    fn members(&self, plane: Plane) -> BTreeMap<String, Held> {
+        let held = |need: &Need| {
+            let member = need.member.clone()?;
+            let said = match self.said.get(&member)? {
+                Ok(report) => {
+                    let of_plane = report.get(&plane.to_string()).cloned();
+                    of_plane.ok_or_else(|| format!("nothing of its {plane} TLS"))
+                }
+                Err(why) => Err(why.clone()),
+            };
+            let given = self.objects.secrets.get(&need.secret).and_then(given);
+            Some((member, Held { given, said }))
+        };
+        self.needs_of(plane).filter_map(held).collect()
     }
 }
 
 fn given(secret: &Secret) -> Option<Loaded> {
-    let credentials = secret::credentials(secret).ok()?;
-    let certificate = tls::fingerprints("tls.crt", &credentials.cert).ok()?.into_iter().next()?;
-    Some(Loaded { certificate, trust: tls::fingerprints("ca.crt", &credentials.ca).ok()?.into_iter().collect() })
+    let shown = secret::credentials(secret).ok()?;
+    let certificate = tls::first("tls.crt", &shown.cert).ok()?.0;
+    let trust = tls::bundle("ca.crt", &shown.ca).ok()?;
+    let trust = trust.iter().filter_map(|ca| Some(tls::first("ca.crt", ca.as_bytes()).ok()?.0)).collect();
+    Some(Loaded { certificate, trust })
 }
 
 /// Takes the turns that can be taken; whether there was one.
@@ -156,9 +214,12 @@ pub async fn turn(
 ) -> Result<bool, PassError> {
     let api = Api::<Secret>::namespaced(client.clone(), &valid.names.namespace);
     let mut turned = false;
-    for Rotation { status, turn, authority } in rotations {
+    for Rotation { status, turn, authority, asked } in rotations {
         let plane = status.plane;
-        let make = || new_ca(valid, plane, now);
+        let make = || match (turn, asked) {
+            (Turn::TrustBoth, Some(foreign)) => Ok(Signer::Foreign(foreign.clone())),
+            _ => Signer::new(valid, plane, now),
+        };
         let Some(next) = authority.turned(turn, valid.rotate_ca.as_ref(), now, make)? else { continue };
         fail::reached(Point::Recorded, turn);
         put(&api, next.secret(valid, plane), objects, valid).await?;

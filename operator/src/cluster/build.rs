@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod foreign;
 pub mod monitor;
 pub mod restore;
 pub mod secret;

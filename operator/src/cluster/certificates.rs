@@ -18,9 +18,11 @@ use super::act;
 use super::act::ActError;
 use super::apply;
 use super::build::authority::Authority;
+use super::build::authority::Signer;
 use super::build::authority::authority_name;
-use super::build::authority::new_ca;
 use super::build::certificate;
+use super::build::foreign;
+use super::build::foreign::Foreign;
 use super::build::secret;
 use super::build::secret::Need;
 use super::fetch::Objects;
@@ -57,55 +59,72 @@ pub async fn ensure(
     let mut problems = Vec::new();
     let api = Api::<Secret>::namespaced(client.clone(), &valid.names.namespace);
     let needs = secret::needs(valid, &objects.names());
-    for plane in Plane::ALL.into_iter().filter(|plane| valid.source(*plane) == Some(&Source::OperatorCa)) {
-        let unusable = |why| TlsError::Secret(authority_name(valid, plane), why).to_string();
-        let authority = match authority(&api, valid, objects, plane, now).await? {
-            Ok(authority) => authority,
-            Err(why) => {
-                problems.push(unusable(why));
-                continue;
-            }
-        };
-        problems.extend(tls::check_authority(authority.signer(), now).err().map(unusable));
-        for need in needs.iter().filter(|need| need.plane == plane) {
-            match secret::sign(valid, &authority, &objects.secrets, need, now) {
-                Ok(Some(secret)) => put(&api, secret, objects, valid).await?,
-                Ok(None) => {}
-                Err(error @ TlsError::Secret(..)) => problems.push(error.to_string()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    if valid.uses_cert_manager() {
+    if valid.uses_cert_manager() || objects.secrets.values().any(is_issued) {
         problems.extend(ask_cert_manager(client, valid, &needs, objects).await?);
+    }
+    for plane in Plane::ALL.into_iter().filter(|plane| valid.source(*plane).is_some()) {
+        problems.extend(fill(&api, valid, objects, &needs, plane, now).await?);
     }
     forget(&api, objects).await?;
     Ok(problems)
 }
 
-/// The CA of a plane, made when there is none; or why it cannot be read.
+/// Puts into the Secrets of a plane what its authority gives; answers what stands in the way.
+async fn fill(
+    api: &Api<Secret>,
+    valid: &Valid,
+    objects: &mut Objects,
+    needs: &[Need],
+    plane: Plane,
+    now: Timestamp,
+) -> Result<Vec<String>, PassError> {
+    let unusable = |why| TlsError::Secret(authority_name(valid, plane), why).to_string();
+    let asked = foreign::asked(valid, plane, needs, &objects.secrets, now);
+    let mut problems: Vec<String> =
+        asked.as_ref().err().map(|why| from_whom(valid, plane, why.clone())).into_iter().collect();
+    let authority = match authority(api, valid, objects, plane, asked, now).await? {
+        Some(Ok(authority)) => authority,
+        Some(Err(why)) => {
+            problems.push(unusable(why));
+            return Ok(problems);
+        }
+        None => return Ok(problems),
+    };
+    if let Signer::Kept(ca) = authority.signer() {
+        problems.extend(tls::check_authority(ca, now).err().map(unusable));
+    }
+    for need in needs.iter().filter(|need| need.plane == plane) {
+        match secret::compose(valid, &authority, &objects.secrets, need, now) {
+            Ok(Some(secret)) => put(api, secret, objects, valid).await?,
+            Ok(None) => {}
+            Err(TlsError::Foreign(why)) => problems.push(from_whom(valid, plane, why)),
+            Err(error @ TlsError::Secret(..)) => problems.push(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(problems)
+}
+
+/// The authority of a plane, or why it cannot be read. Made when there is none; `None`: others are to sign, and have not yet.
 async fn authority(
     api: &Api<Secret>,
     valid: &Valid,
     objects: &mut Objects,
     plane: Plane,
+    asked: Result<Option<Foreign>, String>,
     now: Timestamp,
-) -> Result<Result<Authority, String>, PassError> {
-    let name = authority_name(valid, plane);
-    if let Some(secret) = objects.secrets.get(&name) {
-        return Ok(Authority::read(secret));
+) -> Result<Option<Result<Authority, String>>, PassError> {
+    if let Some(secret) = objects.secrets.get(&authority_name(valid, plane)) {
+        return Ok(Some(Authority::read(secret)));
     }
-    let authority = Authority::new(new_ca(valid, plane, now)?, valid.rotate_ca.clone());
-    let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&params, &authority.secret(valid, plane)).await {
-        Ok(secret) => {
-            objects.secrets.insert(name, secret);
-            Ok(Ok(authority))
-        }
-        // Another operator's, perhaps: what was signed by the one that is not kept nobody would take.
-        Err(error) if act::is_already_there(&error) => Err(ActError::Taken(name).into()),
-        Err(error) => Err(error.into()),
-    }
+    let signer = match asked {
+        Ok(Some(foreign)) => Signer::Foreign(foreign),
+        Ok(None) => Signer::new(valid, plane, now)?,
+        Err(_) => return Ok(None),
+    };
+    let authority = Authority::new(signer, valid.rotate_ca.clone());
+    put(api, authority.secret(valid, plane), objects, valid).await?;
+    Ok(Some(Ok(authority)))
 }
 
 /// Looks at all of them, as they are now.
@@ -120,7 +139,7 @@ pub fn look(valid: &Valid, objects: &Objects, stand_in_the_way: Vec<String>, now
                 }
             }
             Err(why) => {
-                let why = from_whom(valid, &need, why);
+                let why = from_whom(valid, need.plane, why);
                 if let Some(member) = need.member {
                     found.of.entry(member).or_insert_with(|| why.clone());
                 }
@@ -128,19 +147,15 @@ pub fn look(valid: &Valid, objects: &Objects, stand_in_the_way: Vec<String>, now
             }
         }
     }
-    for need in secret::shared_needs(valid) {
-        if let Err(why) = need.check(&objects.secrets, now) {
-            let why = from_whom(valid, &need, why);
-            found.shared.get_or_insert_with(|| why.clone());
-            found.problems.insert(why);
-        }
+    if let Some(need) = secret::operator_need(valid) {
+        found.shared = need.check(&objects.secrets, now).err().map(|why| from_whom(valid, need.plane, why));
     }
     found
 }
 
 /// With the issuer, where there is one: a name that is nobody's is what goes wrong first, and the Secret alone does not tell it.
-fn from_whom(valid: &Valid, need: &Need, why: String) -> String {
-    match valid.source(need.plane) {
+fn from_whom(valid: &Valid, plane: Plane, why: String) -> String {
+    match valid.source(plane) {
         Some(Source::CertManager(issuer)) => format!("{why} (cert-manager: {} {})", issuer.kind, issuer.name),
         _ => why,
     }
@@ -154,13 +169,27 @@ pub(super) async fn put(
     valid: &Valid,
 ) -> Result<(), PassError> {
     let name = secret.name_any();
-    secret.metadata.resource_version = objects.secrets.get(&name).and_then(Secret::resource_version);
-    let written = apply(api, &secret, valid).await?;
+    let written = match objects.secrets.get(&name) {
+        Some(there) => {
+            secret.metadata.resource_version = there.resource_version();
+            // It cannot be changed, and cert-manager has made it what it is once.
+            secret.type_ = there.type_.clone();
+            apply(api, &secret, valid).await?
+        }
+        None => {
+            let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
+            match api.create(&params, &secret).await {
+                // Another operator's, perhaps, who is further.
+                Err(error) if act::is_already_there(&error) => return Err(ActError::Taken(name).into()),
+                created => created?,
+            }
+        }
+    };
     objects.secrets.insert(name, written);
     Ok(())
 }
 
-/// Certificates as they are needed, and none of members that have gone.
+/// Certificates as they are needed, and no others.
 async fn ask_cert_manager(
     client: &Client,
     valid: &Valid,
@@ -171,6 +200,7 @@ async fn ask_cert_manager(
     let labelled = ListParams::default().labels(&valid.names.selector_text());
     let there = match api.list(&labelled).await {
         Ok(there) => there.items,
+        Err(error) if act::is(&error, 404) && !valid.uses_cert_manager() => return Ok(None),
         Err(error) if act::is(&error, 404) => {
             return Ok(Some("cert-manager is not installed: there are no Certificates".to_owned()));
         }
@@ -185,10 +215,29 @@ async fn ask_cert_manager(
             apply(&api, &wanted, valid).await?;
         }
     }
-    for left in there.iter().filter(|object| is_left(object.labels(), objects)) {
+    // Who is to sign no more, still does until the members trust another.
+    let stays = |need: &&Need| {
+        let authority = objects.secrets.get(&authority_name(valid, need.plane));
+        let authority = authority.and_then(|secret| Authority::read(secret).ok());
+        let signs = authority.is_some_and(|authority| authority.foreign().any(|foreign| foreign.secret.is_none()));
+        signs || matches!(valid.source(need.plane), Some(Source::CertManager(_)))
+    };
+    let stay: BTreeMap<String, &str> =
+        needs.iter().filter(stays).map(|need| (foreign::issued(need), need.secret.as_str())).collect();
+    for left in there.iter().filter(|object| !stay.values().any(|name| object.name_any() == *name)) {
         remove(&api, &left.name_any()).await?;
     }
+    let secrets = Api::<Secret>::namespaced(client.clone(), &valid.names.namespace);
+    for (name, _) in objects.secrets.iter().filter(|(name, secret)| is_issued(secret) && !stay.contains_key(*name)) {
+        remove(&secrets, name).await?;
+    }
     Ok(None)
+}
+
+/// Whether cert-manager writes it, for the operator to copy.
+fn is_issued(secret: &Secret) -> bool {
+    secret.annotations().contains_key("cert-manager.io/certificate-name")
+        && secret.name_any().ends_with(foreign::ISSUED)
 }
 
 /// Secrets of members that have gone.

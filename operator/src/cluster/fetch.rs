@@ -20,6 +20,8 @@ use kube::api::ListParams;
 use kube::api::ObjectMeta;
 
 use super::build;
+use super::build::authority::Authority;
+use super::build::authority::authority_name;
 use super::build::secret;
 use super::certificates::Certificates;
 use super::validate::Plane;
@@ -169,11 +171,9 @@ pub async fn objects(client: &Client, valid: &Valid) -> kube::Result<Objects> {
     }
     let mut secrets: BTreeMap<String, Secret> =
         secrets.items.into_iter().map(|secret| (by_name(&secret.metadata), secret)).collect();
-    for plane in Plane::ALL {
-        if let Some(Source::Secret(name)) = valid.source(plane)
-            && let Some(secret) = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?
-        {
-            secrets.insert(name.clone(), secret);
+    for name in foreign_secrets(valid, &secrets) {
+        if let Some(secret) = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&name).await? {
+            secrets.insert(name, secret);
         }
     }
     Ok(Objects {
@@ -185,6 +185,22 @@ pub async fn objects(client: &Client, valid: &Valid) -> kube::Result<Objects> {
         expandable,
         nodes: looked_at.into_iter().collect::<Result<_, _>>()?,
     })
+}
+
+/// Those that somebody else has made for all members: that the spec names, and that something is still shown from.
+fn foreign_secrets(valid: &Valid, secrets: &BTreeMap<String, Secret>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for plane in Plane::ALL {
+        if let Some(Source::Secret(name)) = valid.source(plane) {
+            names.insert(name.clone());
+        }
+        if let Some(authority) =
+            secrets.get(&authority_name(valid, plane)).and_then(|secret| Authority::read(secret).ok())
+        {
+            names.extend(authority.foreign().filter_map(|foreign| foreign.secret.clone()));
+        }
+    }
+    names
 }
 
 /// Asks every member that has an address.

@@ -259,7 +259,7 @@ pub fn isolated(status: &mut EtcdClusterStatus, isolated: bool, now: Timestamp) 
     add(status, Verdict { kind: ISOLATED, holds: Some(isolated), reason, message: message.to_owned() }, now);
 }
 
-/// What becomes of the CAs that the operator keeps.
+/// What becomes of the authorities.
 pub fn rotating(status: &mut EtcdClusterStatus, rotations: &[Rotation], now: Timestamp) {
     status.authorities = rotations.iter().map(|rotation| rotation.status.clone()).collect();
     if rotations.is_empty() {
@@ -268,7 +268,7 @@ pub fn rotating(status: &mut EtcdClusterStatus, rotations: &[Rotation], now: Tim
     }
     let turning = rotations.iter().filter(|rotation| rotation.turn != Turn::Rest);
     let said = turning.map(|Rotation { status, turn, .. }| {
-        format!("the {} CA ({:?}): {}", status.plane, status.phase, describe_turn(turn))
+        format!("{} CA ({:?}): {}", status.plane, status.phase, describe_turn(turn))
     });
     let message = said.collect::<Vec<_>>().join("; ");
     let (holds, reason) = if message.is_empty() { (true, "Stable") } else { (false, "Rotating") };
@@ -390,9 +390,11 @@ pub fn describe_turn(turn: &Turn) -> String {
     match turn {
         Turn::Rest => "nothing is under way".to_owned(),
         Turn::Wait(why) => why.clone(),
-        Turn::TrustBoth => "another one is made, to be trusted beside it".to_owned(),
+        Turn::Grace(until) => format!("clients have until {until} to read their Secrets"),
+        Turn::TrustBoth => "another one is to be trusted beside it".to_owned(),
+        Turn::Withdraw => "the next one is not wanted any more".to_owned(),
         Turn::Settle => "all Secrets are written".to_owned(),
-        Turn::Reissue => "the next one signs from now on".to_owned(),
+        Turn::Reissue => "certificates of the next one are shown from now on".to_owned(),
         Turn::Retire => "the one before is trusted no more, and its key is deleted".to_owned(),
         Turn::Conclude => "all members have loaded the new one alone".to_owned(),
         Turn::Renew => "it has expired: another one is made and signs at once".to_owned(),

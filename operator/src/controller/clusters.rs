@@ -131,12 +131,13 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
 async fn tell_turn(context: &Context, cluster: &EtcdCluster, plane: Plane, turn: &Turn) {
     let reason = match turn {
         Turn::TrustBoth => "NextCA",
+        Turn::Withdraw => "NextCAWithdrawn",
         Turn::Reissue => "Reissue",
         Turn::Retire => "RetireCA",
         Turn::Conclude => "CARotated",
         Turn::Renew => "CAExpired",
-        Turn::Rest | Turn::Wait(_) | Turn::Settle => return,
+        Turn::Rest | Turn::Wait(_) | Turn::Grace(_) | Turn::Settle => return,
     };
     let type_ = if *turn == Turn::Renew { EventType::Warning } else { EventType::Normal };
-    context.tell(cluster, type_, reason, format!("the {plane} CA: {}", describe_turn(turn))).await;
+    context.tell(cluster, type_, reason, format!("{plane} CA: {}", describe_turn(turn))).await;
 }

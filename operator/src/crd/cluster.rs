@@ -41,14 +41,6 @@ const SOURCE_RULES: &[(&str, &str)] = &[(
     "a source of certificates is of no use while mode is Disabled",
 )];
 
-const CLIENT_SOURCE_RULES: &[(&str, &str)] = &[
-    SOURCE_RULES[0],
-    (
-        "self.rotationGrace == '168h' || has(self.source.operatorCA)",
-        "rotationGrace is of no use while the source of certificates is not operatorCA",
-    ),
-];
-
 /// A replicated store that speaks etcd's API.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -362,7 +354,7 @@ pub struct Policy {
 /// Certificates. By default a CA of the cluster's own signs them, and both sides of every connection show one.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = rules(&[("duration(self.renewBefore) < duration(self.certValidity)", "tls.renewBefore must be shorter than tls.certValidity"), ("duration(self.certValidity) < duration(self.caValidity)", "tls.certValidity must be shorter than tls.caValidity"), ("self.client.mode == oldSelf.client.mode && self.peer.mode == oldSelf.peer.mode", "tls modes cannot be changed"), ("self.client.source == oldSelf.client.source && self.peer.source == oldSelf.peer.source", "tls sources cannot be changed: members whose certificates come from elsewhere are not trusted by the others"), ("!has(self.client.source.secretName) || !has(self.clientCertificates) || size(self.clientCertificates) == 0", "tls.clientCertificates cannot be signed while tls.client.source.secretName says that certificates are made elsewhere")])))]
+#[schemars(extend("x-kubernetes-validations" = rules(&[("duration(self.renewBefore) < duration(self.certValidity)", "tls.renewBefore must be shorter than tls.certValidity"), ("duration(self.certValidity) < duration(self.caValidity)", "tls.certValidity must be shorter than tls.caValidity"), ("self.client.mode == oldSelf.client.mode && self.peer.mode == oldSelf.peer.mode", "tls modes cannot be changed"), ("!has(self.client.source.secretName) || !has(self.clientCertificates) || size(self.clientCertificates) == 0", "tls.clientCertificates cannot be signed while tls.client.source.secretName says that certificates are made elsewhere")])))]
 pub struct Tls {
     /// Between clients and members.
     pub client: ClientTls,
@@ -385,7 +377,7 @@ pub struct Tls {
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = rules(CLIENT_SOURCE_RULES)))]
+#[schemars(extend("x-kubernetes-validations" = rules(SOURCE_RULES)))]
 pub struct ClientTls {
     pub mode: TlsMode,
     pub source: Source,
@@ -393,8 +385,8 @@ pub struct ClientTls {
     #[serde(rename = "extraSANs")]
     #[schemars(length(max = 32))]
     pub extra_sans: Vec<String>,
-    /// How long clients have, while the CA is rotated, to read their Secrets: first to trust the next CA, then to show certificates of it. They
-    /// cannot say when they have. A sixth of `caValidity` at most.
+    /// How long clients have, while CAs are rotated or the source is changed, to read their Secrets: first to trust the next CA, then to show
+    /// certificates of it. They cannot say when they have. A sixth of `caValidity` at most.
     #[schemars(length(max = 32))]
     #[schemars(extend("x-kubernetes-validations" = rules(&[("duration(self) >= duration('0s')", "must be a duration, such as 168h")])))]
     pub rotation_grace: String,
@@ -419,7 +411,7 @@ pub struct Source {
     /// A Certificate of cert-manager for each member, for the operator and for each of `clientCertificates`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_manager: Option<CertManager>,
-    /// A Secret with `tls.crt`, `tls.key` and `ca.crt` that all members use, and the operator as their client. Its certificate must be good
+    /// A Secret with `tls.crt`, `tls.key` and `ca.crt` that all members show copies of, and the operator as their client. Its certificate must be good
     /// for servers and for clients, and name `*.<name>-peer.<namespace>.svc.<domain>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

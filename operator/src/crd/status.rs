@@ -46,7 +46,7 @@ pub struct EtcdClusterStatus {
     pub detached_volumes: Vec<DetachedVolume>,
     /// Those that are in use, with their ends.
     pub certificates: Vec<CertificateStatus>,
-    /// The CAs that the operator keeps.
+    /// Who signs, on each plane that has certificates.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["plane"]))]
     pub authorities: Vec<AuthorityStatus>,
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -146,16 +146,30 @@ pub struct CertificateStatus {
     pub not_after: Time,
 }
 
-/// A CA that the operator keeps.
+/// Who signs the certificates of a plane.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorityStatus {
     pub plane: Plane,
+    /// Where the certificates come from that are shown now.
+    pub source: AuthoritySource,
     /// How far its rotation is.
     pub phase: RotationPhase,
-    /// SHA-256 of the CA that signs now, of its DER, in hex.
-    pub sha256: String,
+    /// SHA-256 of the operator's CA that signs now, of its DER, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The end of the CA, or of the last of those that others tell.
     pub not_after: Time,
+}
+
+/// As the spec names them.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthoritySource {
+    #[serde(rename = "operatorCA")]
+    OperatorCa,
+    CertManager,
+    SecretName,
 }
 
 /// Who talks to members: each has certificates of its own.
@@ -181,10 +195,10 @@ impl std::fmt::Display for Plane {
     }
 }
 
-/// How far the rotation of a CA is.
+/// How far the rotation of an authority is.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RotationPhase {
-    /// One CA signs, and is the only one that is trusted.
+    /// One signs, and no other is trusted.
     #[default]
     Stable,
     /// The next one is to be trusted, too.

@@ -68,7 +68,7 @@ impl Observed {
             )?,
             authorities_end: gauge(
                 "cluster_authorities_not_after_seconds",
-                "When the first of the CAs that the operator keeps for a cluster ends, in seconds since the epoch.",
+                "When the first of a cluster's CAs ends, in seconds since the epoch.",
                 cluster,
             )?,
             backups: gauge("backups", "EtcdBackups of a cluster, by phase.", &["namespace", "cluster", "phase"])?,

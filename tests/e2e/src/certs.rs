@@ -70,9 +70,14 @@ impl Authority {
 
     /// The same for servers at `addresses`, and under no name of this machine; with none at all, for clients.
     pub fn issue_for_addresses(&self, dir: &Path, name: &str, addresses: &[Ipv4Addr]) -> anyhow::Result<Identity> {
-        let mut params = CertificateParams::new(addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>())?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        self.sign(dir, name, params)
+        self.issue_for(dir, name, addresses.iter().map(Ipv4Addr::to_string).collect())
+    }
+
+    /// The same for servers with these names.
+    pub fn issue_for(&self, dir: &Path, file: &str, names: Vec<String>) -> anyhow::Result<Identity> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, file);
+        self.sign(dir, file, params)
     }
 
     fn sign(&self, dir: &Path, file: &str, mut params: CertificateParams) -> anyhow::Result<Identity> {

@@ -302,7 +302,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator-rotation",
-            "the operator's own CAs, rotated three times under clients; then all have expired while no operator ran",
+            "the operator's CAs rotated under clients, replaced by somebody else's Secret and back; then all have expired while no operator ran",
             Nodes,
             true,
             operator::operator_rotation,

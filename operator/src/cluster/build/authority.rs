@@ -1,7 +1,7 @@
-//! The CA of a plane, in its Secret: the one that there is, the next one while they are rotated, and how far that is.
+//! The authority of a plane, in its Secret: who signs, who is to sign next while that changes, and how far the change is.
 //!
-//! Keys and phase are one object: no death comes between them, and a status that is lost loses nothing. What is signed by whom, and what is
-//! trusted, follows from it alone.
+//! Keys and phase are one object: no death comes between them, and a status that is lost loses nothing. What is shown and what is trusted
+//! follows from it alone.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::secret::CERT;
-use super::secret::KEY;
+use super::foreign::Foreign;
 use super::secret::secret_of;
 use crate::cluster::rotate::Turn;
 use crate::cluster::validate::Plane;
@@ -21,43 +20,107 @@ use crate::tls;
 use crate::tls::Pair;
 use crate::tls::TlsError;
 
-const NEXT_CERT: &str = "next.crt";
-const NEXT_KEY: &str = "next.key";
+/// Where a signer is in the Secret: certificate and key of a CA of the operator's; of another the CAs, and the Secret.
+struct Keys {
+    cert: &'static str,
+    key: &'static str,
+    trust: &'static str,
+    secret: &'static str,
+}
+
+const CURRENT: Keys = Keys { cert: "tls.crt", key: "tls.key", trust: "ca.crt", secret: "secret-name" };
+const NEXT: Keys = Keys { cert: "next.crt", key: "next.key", trust: "next-ca.crt", secret: "next-secret-name" };
 /// How far a rotation is; absent: [`RotationPhase::Stable`].
 const PHASE: &str = "garboard.dev/rotation-phase";
 /// Since when all Secrets are as the phase has them.
 const SETTLED_AT: &str = "garboard.dev/settled-at";
 
-/// The CA of a plane.
+/// Who signs what is shown on a plane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Signer {
+    /// The operator, with this CA.
+    Kept(Pair),
+    Foreign(Foreign),
+}
+
+/// The authority of a plane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Authority {
     pub phase: RotationPhase,
-    current: Pair,
+    current: Signer,
     /// In the phases TrustBoth and Reissue, and in no other.
-    next: Option<Pair>,
+    next: Option<Signer>,
     pub settled_at: Option<Timestamp>,
-    /// What the annotation of the cluster said when the last CA was made.
+    /// What the annotation of the cluster said when the operator made its last CA.
     pub obeyed: Option<String>,
 }
 
-/// The Secret of a plane's CA.
+/// The Secret of a plane's authority.
 pub fn authority_name(valid: &Valid, plane: Plane) -> String {
     format!("{}-{plane}-ca", valid.names.cluster)
 }
 
-/// A new CA. Each has a name of its own, by which people and clients can tell them apart.
-///
-/// # Errors
-/// No key can be made.
-pub fn new_ca(valid: &Valid, plane: Plane, now: Timestamp) -> Result<Pair, TlsError> {
-    tls::new_ca(&format!("{}@{}", authority_name(valid, plane), now.as_second()), valid.ca_validity, now)
+// === impl Signer ===
+
+impl Signer {
+    /// A new CA. Each has a name of its own, by which people and clients can tell them apart.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn new(valid: &Valid, plane: Plane, now: Timestamp) -> Result<Self, TlsError> {
+        let name = format!("{}@{}", authority_name(valid, plane), now.as_second());
+        tls::new_ca(&name, valid.ca_validity, now).map(Self::Kept)
+    }
+
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
+    /// The CAs that are to be trusted, as PEM.
+    pub fn trust(&self) -> Vec<&str> {
+        match self {
+            Self::Kept(ca) => vec![&ca.cert],
+            Self::Foreign(foreign) => foreign.trust.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// The end of the last of them. `None`: it cannot be read.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.trust().into_iter().filter_map(|ca| Some(tls::first("ca.crt", ca.as_bytes()).ok()?.1)).max()
+    }
+
+    fn read(text: impl Fn(&str) -> Result<String, String>, keys: &Keys) -> Result<Self, String> {
+        match text(keys.trust) {
+            Ok(trust) => {
+                let trust = tls::bundle(keys.trust, trust.as_bytes())?;
+                Ok(Self::Foreign(Foreign { secret: text(keys.secret).ok(), trust }))
+            }
+            Err(_) => Ok(Self::Kept(Pair { cert: text(keys.cert)?, key: text(keys.key)? })),
+        }
+    }
+
+    fn write(&self, data: &mut BTreeMap<String, String>, keys: &Keys) {
+        let mut put = |key: &str, text: String| drop(data.insert(key.to_owned(), text));
+        match self {
+            Self::Kept(ca) => {
+                put(keys.cert, ca.cert.clone());
+                put(keys.key, ca.key.clone());
+            }
+            Self::Foreign(foreign) => {
+                put(keys.trust, self.trust().concat());
+                if let Some(secret) = &foreign.secret {
+                    put(keys.secret, secret.clone());
+                }
+            }
+        }
+    }
 }
 
 // === impl Authority ===
 
 impl Authority {
-    pub fn new(ca: Pair, obeyed: Option<String>) -> Self {
-        Self { phase: RotationPhase::Stable, current: ca, next: None, settled_at: None, obeyed }
+    pub fn new(signer: Signer, obeyed: Option<String>) -> Self {
+        Self { phase: RotationPhase::Stable, current: signer, next: None, settled_at: None, obeyed }
     }
 
     /// # Errors
@@ -68,9 +131,8 @@ impl Authority {
             let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
             text.ok_or_else(|| format!("has no {key}, or one that is no text"))
         };
-        let pair = |cert: &str, key: &str| Ok::<_, String>(Pair { cert: text(cert)?, key: text(key)? });
         let noted = |name: &str| secret.annotations().get(name);
-        let next = pair(NEXT_CERT, NEXT_KEY).ok();
+        let next = Signer::read(text, &NEXT).ok();
         let phase = match (noted(PHASE).map(String::as_str), &next) {
             (Some("Reissue"), Some(_)) => RotationPhase::Reissue,
             // Where somebody has changed it: in every phase that has two, both are trusted, or are about to be.
@@ -80,7 +142,7 @@ impl Authority {
         };
         Ok(Self {
             phase,
-            current: pair(CERT, KEY)?,
+            current: Signer::read(text, &CURRENT)?,
             next,
             settled_at: noted(SETTLED_AT).and_then(|at| at.parse().ok()),
             obeyed: noted(names::ROTATE_CA).cloned(),
@@ -88,12 +150,10 @@ impl Authority {
     }
 
     pub fn secret(&self, valid: &Valid, plane: Plane) -> Secret {
-        let mut data: BTreeMap<String, String> = [(CERT, &self.current.cert), (KEY, &self.current.key)]
-            .map(|(key, text)| (key.to_owned(), text.clone()))
-            .into();
+        let mut data = BTreeMap::new();
+        self.current.write(&mut data, &CURRENT);
         if let Some(next) = &self.next {
-            data.insert(NEXT_CERT.to_owned(), next.cert.clone());
-            data.insert(NEXT_KEY.to_owned(), next.key.clone());
+            next.write(&mut data, &NEXT);
         }
         let mut secret = secret_of(valid, authority_name(valid, plane), None, data);
         let phase = Some(format!("{:?}", self.phase)).filter(|_| self.phase != RotationPhase::Stable);
@@ -104,34 +164,62 @@ impl Authority {
         secret
     }
 
-    /// Signs what is signed now.
-    pub fn signer(&self) -> &Pair {
-        match (self.phase, &self.next) {
-            (RotationPhase::Reissue, Some(next)) => next,
-            _ => &self.current,
-        }
+    /// Signs what is shown now.
+    pub fn signer(&self) -> &Signer {
+        self.next.as_ref().filter(|_| self.phase == RotationPhase::Reissue).unwrap_or(&self.current)
     }
 
     /// Is to sign in the next phase, if that is another one.
-    pub fn successor(&self) -> Option<&Pair> {
+    pub fn successor(&self) -> Option<&Signer> {
         self.next.as_ref().filter(|_| self.phase == RotationPhase::TrustBoth)
     }
 
-    /// Those that are trusted, the signer first: some programs read no more than one.
-    pub fn trusted(&self) -> Vec<&Pair> {
-        let mut trusted: Vec<_> = std::iter::once(&self.current).chain(&self.next).collect();
+    /// Signs when all is over.
+    pub fn newest(&self) -> &Signer {
+        self.next.as_ref().unwrap_or(&self.current)
+    }
+
+    /// All others of whom something is shown, now or next.
+    pub fn foreign(&self) -> impl Iterator<Item = &Foreign> {
+        std::iter::once(&self.current).chain(&self.next).filter_map(|signer| match signer {
+            Signer::Kept(_) => None,
+            Signer::Foreign(foreign) => Some(foreign),
+        })
+    }
+
+    /// The CAs that are trusted, as PEM: those of the signer first, since some programs read no more than one.
+    pub fn trusted(&self) -> Vec<&str> {
+        let mut signers: Vec<_> = std::iter::once(&self.current).chain(&self.next).collect();
         if self.phase == RotationPhase::Reissue {
-            trusted.reverse();
+            signers.reverse();
+        }
+        let mut trusted = Vec::new();
+        for ca in signers.into_iter().flat_map(Signer::trust) {
+            if !trusted.contains(&ca) {
+                trusted.push(ca);
+            }
         }
         trusted
     }
 
     /// They as `ca.crt`.
     pub fn bundle(&self) -> String {
-        self.trusted().into_iter().map(|ca| ca.cert.as_str()).collect()
+        self.trusted().concat()
     }
 
-    /// What it is after `turn`; `None`: as it is. `make` makes another CA, which obeys `demand`.
+    /// Who has signed what is shown now: in the phase Reissue it may be either, and what is shown stays.
+    fn shown(&self) -> Signer {
+        match (self.phase, self.signer()) {
+            (RotationPhase::Reissue, Signer::Foreign(next)) => {
+                let trust =
+                    next.trust.iter().cloned().chain(self.current.trust().into_iter().map(str::to_owned)).collect();
+                Signer::Foreign(Foreign { secret: next.secret.clone(), trust })
+            }
+            (_, signer) => signer.clone(),
+        }
+    }
+
+    /// What it is after `turn`; `None`: as it is. `make` makes another signer, which obeys `demand`.
     ///
     /// # Errors
     /// None can be made.
@@ -140,27 +228,32 @@ impl Authority {
         turn: &Turn,
         demand: Option<&String>,
         now: Timestamp,
-        make: impl FnOnce() -> Result<Pair, TlsError>,
+        make: impl FnOnce() -> Result<Signer, TlsError>,
     ) -> Result<Option<Self>, TlsError> {
         let to = |phase| Self { phase, settled_at: None, ..self.clone() };
-        let another = |phase, current: &Pair| {
-            let (current, next, obeyed) = (current.clone(), Some(make()?), demand.cloned());
-            Ok::<_, TlsError>(Self { current, next, obeyed, ..to(phase) })
+        let another = |phase| {
+            let next = make()?;
+            let obeyed = if next.is_kept() { demand.cloned() } else { self.obeyed.clone() };
+            Ok::<_, TlsError>(Self { current: self.shown(), next: Some(next), obeyed, ..to(phase) })
         };
+        // What was made for the demand does not come.
+        let unless_kept = || self.obeyed.clone().filter(|_| !self.newest().is_kept());
         Ok(Some(match turn {
-            Turn::Rest | Turn::Wait(_) => return Ok(None),
-            Turn::TrustBoth => another(RotationPhase::TrustBoth, &self.current)?,
+            Turn::Rest | Turn::Wait(_) | Turn::Grace(_) => return Ok(None),
+            Turn::TrustBoth => another(RotationPhase::TrustBoth)?,
+            Turn::Withdraw => Self { next: None, obeyed: unless_kept(), ..to(RotationPhase::Stable) },
             Turn::Settle => Self { settled_at: Some(now), ..self.clone() },
             Turn::Reissue => to(RotationPhase::Reissue),
             Turn::Retire => Self { current: self.signer().clone(), next: None, ..to(RotationPhase::Retire) },
             Turn::Conclude => to(RotationPhase::Stable),
-            Turn::Renew => another(RotationPhase::Reissue, self.signer())?,
+            Turn::Renew => another(RotationPhase::Reissue)?,
         }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::SignedDuration;
     use serde_json::json;
 
     use super::*;
@@ -168,15 +261,15 @@ mod tests {
     use crate::cluster::validate::tests::cluster;
     use crate::cluster::validate::tests::defaults;
 
-    fn pair(name: &str) -> Pair {
-        Pair { cert: format!("{name} cert\n"), key: format!("{name} key\n") }
+    fn kept(name: &str) -> Signer {
+        Signer::Kept(Pair { cert: format!("{name} cert\n"), key: format!("{name} key\n") })
     }
 
     fn walk(turns: &[Turn]) -> Authority {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let first = Authority::new(pair("old"), None);
+        let first = Authority::new(kept("old"), None);
         turns.iter().fold(first, |authority, turn| {
-            authority.turned(turn, Some(&"again".to_owned()), now, || Ok(pair("new"))).unwrap().unwrap()
+            authority.turned(turn, Some(&"again".to_owned()), now, || Ok(kept("new"))).unwrap().unwrap()
         })
     }
 
@@ -186,7 +279,7 @@ mod tests {
     fn each_phase_says_who_signs_and_whom_to_trust() {
         let said = |count| {
             let authority = walk(&ALL[..count]);
-            (authority.phase, authority.signer().cert.clone(), authority.bundle())
+            (authority.phase, authority.signer().trust().concat(), authority.bundle())
         };
         let said_of = |phase, signer: &str, bundle: &str| (phase, signer.to_owned(), bundle.to_owned());
         let (old, new) = ("old cert\n", "new cert\n");
@@ -210,6 +303,26 @@ mod tests {
     }
 
     #[test]
+    fn others_are_told_with_their_secret_and_without_a_key() {
+        let (valid, now) = (validate::validate(&cluster(json!({})), &defaults()).unwrap(), Timestamp::UNIX_EPOCH);
+        let now = now.checked_add(SignedDuration::from_hours(1)).unwrap();
+        let cas = ["one", "other"].map(|name| tls::new_ca(name, SignedDuration::from_hours(1), now).unwrap().cert);
+        let trust = tls::bundle("ca.crt", cas.concat().as_bytes()).unwrap();
+        for secret in [None, Some("mine".to_owned())] {
+            let foreign = Signer::Foreign(Foreign { secret, trust: trust.clone() });
+            let before = Authority::new(kept("old"), None);
+            let both = before.turned(&Turn::TrustBoth, None, now, || Ok(foreign.clone())).unwrap().unwrap();
+            let alone = [Turn::Reissue, Turn::Retire].iter().fold(both.clone(), |authority, turn| {
+                authority.turned(turn, None, now, || unreachable!("nobody signs next")).unwrap().unwrap()
+            });
+            assert_eq!((alone.signer(), alone.trusted().len(), both.trusted().len()), (&foreign, 2, 3));
+            for authority in [both, alone] {
+                assert_eq!(Authority::read(&authority.secret(&valid, Plane::Client)).unwrap(), authority);
+            }
+        }
+    }
+
+    #[test]
     fn a_secret_that_somebody_has_changed_is_read_as_a_phase_that_does_no_harm() {
         let valid = validate::validate(&cluster(json!({})), &defaults()).unwrap();
         let read = |count: usize, change: &dyn Fn(&mut Secret)| {
@@ -224,7 +337,7 @@ mod tests {
             let key = key.to_owned();
             move |secret: &mut Secret| drop(secret.data.as_mut().unwrap().remove(&key))
         };
-        assert_eq!(read(3, &without(NEXT_KEY)), Ok(RotationPhase::Stable));
-        assert!(read(0, &without(KEY)).unwrap_err().contains(KEY));
+        assert_eq!(read(3, &without(NEXT.key)), Ok(RotationPhase::Stable));
+        assert!(read(0, &without(CURRENT.key)).unwrap_err().contains(CURRENT.key));
     }
 }

@@ -5,6 +5,7 @@ use kube::api::DynamicObject;
 use kube::api::GroupVersionKind;
 use serde_json::json;
 
+use super::foreign::issued;
 use super::metadata;
 use super::secret::Need;
 use crate::cluster::validate::Valid;
@@ -29,7 +30,7 @@ pub fn certificate(valid: &Valid, need: &Need, issuer: &IssuerRef) -> DynamicObj
     }
     let tls = &valid.spec.tls;
     let spec = json!({
-        "secretName": need.secret,
+        "secretName": issued(need),
         // By its labels the operator finds the Secret, and knows whose it is.
         "secretTemplate": {"labels": labels},
         "commonName": need.leaf.common_name,

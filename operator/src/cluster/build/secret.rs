@@ -1,4 +1,5 @@
-//! The certificates that a cluster needs, the Secret that each is in, and those that the operator signs itself.
+//! The certificates that a cluster needs, and the Secret that each is in: signed by the operator, or copied from where [others](super::foreign)
+//! have put it.
 //!
 //! Every Secret holds one certificate, as Kubernetes' own and cert-manager's do: `tls.crt`, `tls.key` and `ca.crt`.
 
@@ -9,11 +10,12 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 
 use super::authority::Authority;
+use super::authority::Signer;
 use super::authority::authority_name;
 use super::metadata;
 use crate::cluster::validate::Plane;
-use crate::cluster::validate::Source;
 use crate::cluster::validate::Valid;
+use crate::crd::status::RotationPhase;
 use crate::names;
 use crate::store::Credentials;
 use crate::tls;
@@ -21,31 +23,26 @@ use crate::tls::Leaf;
 use crate::tls::Pair;
 use crate::tls::TlsError;
 
-/// A certificate, and the Secret that it is or is to be in.
+/// A certificate, and the operator's Secret that it is or is to be in.
 pub struct Need {
     pub secret: String,
     pub plane: Plane,
     /// Whose it is; `None`: a client's.
     pub member: Option<String>,
     pub leaf: Leaf,
+    /// A client's that is neither the operator nor a Pod of its.
+    pub is_users: bool,
     /// The name that a member is called by.
     host: Option<String>,
 }
 
-/// What a member shows on `plane`.
+/// What a member shows on `plane`; `None`: nothing, in the clear.
 pub fn member_secret(valid: &Valid, plane: Plane, member: &str) -> Option<String> {
-    valid.source(plane).map(|source| secret(source, format!("{member}-{plane}-tls")))
+    valid.source(plane).map(|_| format!("{member}-{plane}-tls"))
 }
 
-fn secret(source: &Source, made: String) -> String {
-    match source {
-        Source::Secret(name) => name.clone(),
-        Source::OperatorCa | Source::CertManager(_) => made,
-    }
-}
-
-/// What the operator shows to members.
-fn operator_need(valid: &Valid) -> Option<Need> {
+/// What the operator shows to members. Needed before any member is: whoever founds the cluster has to be asked.
+pub fn operator_need(valid: &Valid) -> Option<Need> {
     client_need(valid, names::MANAGER, valid.names.operator_client())
 }
 
@@ -54,10 +51,10 @@ fn backup_need(valid: &Valid) -> Option<Need> {
     client_need(valid, "garboard-backup", valid.names.backup_client())
 }
 
-fn client_need(valid: &Valid, common_name: &str, made: String) -> Option<Need> {
-    let source = valid.source(Plane::Client)?;
+fn client_need(valid: &Valid, common_name: &str, secret: String) -> Option<Need> {
+    valid.source(Plane::Client)?;
     let leaf = Leaf { common_name: common_name.to_owned(), ..Leaf::default() };
-    Some(Need { secret: secret(source, made), plane: Plane::Client, member: None, leaf, host: None })
+    Some(Need { secret, plane: Plane::Client, member: None, leaf, is_users: false, host: None })
 }
 
 /// The Secret that Pods of backups mount; `None`: clients talk in the clear.
@@ -78,6 +75,7 @@ pub fn needs<'a>(valid: &Valid, members: impl IntoIterator<Item = &'a String>) -
                 organizations: wanted.organizations.clone(),
                 ..Leaf::default()
             },
+            is_users: true,
             host: None,
         }));
     }
@@ -90,7 +88,7 @@ pub fn needs<'a>(valid: &Valid, members: impl IntoIterator<Item = &'a String>) -
 }
 
 /// What `member` needs on `plane`.
-fn member_need(valid: &Valid, plane: Plane, member: &str) -> Option<Need> {
+pub fn member_need(valid: &Valid, plane: Plane, member: &str) -> Option<Need> {
     let mut sans = valid.names.member_hosts(member);
     sans.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     if plane == Plane::Client {
@@ -102,17 +100,9 @@ fn member_need(valid: &Valid, plane: Plane, member: &str) -> Option<Need> {
         plane,
         member: Some(member.to_owned()),
         leaf: Leaf { common_name: member.to_owned(), sans, server: true, ..Leaf::default() },
+        is_users: false,
         host: Some(valid.names.host(member)),
     })
-}
-
-/// Needs that are there before any member is: whoever founds the cluster has to be asked, and a Secret that all members share must do.
-pub fn shared_needs(valid: &Valid) -> Vec<Need> {
-    let mut needs: Vec<Need> = operator_need(valid).into_iter().collect();
-    let shared = |plane: &Plane| matches!(valid.source(*plane), Some(Source::Secret(_)));
-    let any = format!("{}-00000", valid.names.cluster);
-    needs.extend(Plane::ALL.into_iter().filter(shared).filter_map(|plane| member_need(valid, plane, &any)));
-    needs
 }
 
 // === impl Need ===
@@ -125,9 +115,16 @@ impl Need {
     pub fn check(&self, existing: &BTreeMap<String, Secret>, now: Timestamp) -> Result<Timestamp, String> {
         let fail = |why: String| format!("Secret {}: {why}", self.secret);
         let secret = existing.get(&self.secret).ok_or_else(|| fail("is not there".to_owned()))?;
-        let credentials = credentials(secret).map_err(fail)?;
+        self.is_met_by(&credentials(secret).map_err(fail)?, now).map_err(fail)
+    }
+
+    /// Whether those who trust `shown.ca` take this; answers the end of its validity.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn is_met_by(&self, shown: &Credentials, now: Timestamp) -> Result<Timestamp, String> {
         let as_client = self.host.is_none() || self.plane == Plane::Peer;
-        tls::check(&credentials, self.host.as_deref(), as_client, now).map_err(fail)
+        tls::check(shown, self.host.as_deref(), as_client, now)
     }
 }
 
@@ -148,70 +145,99 @@ pub fn credentials(secret: &Secret) -> Result<Credentials, String> {
     Ok(Credentials { cert: get(CERT)?, key: get(KEY)?, ca: get(CA)? })
 }
 
-pub(super) const CERT: &str = "tls.crt";
-pub(super) const KEY: &str = "tls.key";
+const CERT: &str = "tls.crt";
+const KEY: &str = "tls.key";
 const CA: &str = "ca.crt";
 
-// === signing ===
+// === what is put into them ===
 
-/// What a certificate says besides its end, and who has signed it: another one is made when this changes.
+/// Who has signed a certificate, and for whom: another one is made when this changes.
 const SUBJECT: &str = "garboard.dev/subject";
 
-/// What `authority` gives now: a certificate that is signed, or the one that there is with other CAs beside it. `None`: what is there does, and
-/// for long enough.
+/// What is to be in the Secret of `need` now; `None`: it is.
 ///
 /// # Errors
-/// The CA cannot sign.
-pub fn sign(
+/// Nothing can be.
+pub fn compose(
     valid: &Valid,
     authority: &Authority,
     existing: &BTreeMap<String, Secret>,
     need: &Need,
     now: Timestamp,
 ) -> Result<Option<Secret>, TlsError> {
-    let (signer, bundle) = (authority.signer(), authority.bundle());
-    let there = existing.get(&need.secret).filter(|there| is_of(there, need, signer));
-    let lasts = |end: Timestamp| end.duration_since(now) > valid.renew_before;
-    let kept = there.filter(|_| need.check(existing, now).is_ok_and(lasts)).and_then(pair);
-    let pair = match kept {
-        Some(_) if is_given(authority, existing, need) => return Ok(None),
-        Some(kept) => kept,
-        None => {
-            let unusable = |why| TlsError::Secret(authority_name(valid, need.plane), why);
-            tls::check_authority(signer, now).map_err(unusable)?;
-            tls::sign(signer, &need.leaf, valid.cert_validity, now)?
+    let (signer, there) = (authority.signer(), existing.get(&need.secret));
+    let held = there.and_then(|there| pair(&credentials(there).ok()?));
+    let of_signer = Some(subject(need, signer));
+    let (pair, subject) = match signer {
+        Signer::Kept(ca) => {
+            let lasts = |end: Timestamp| end.duration_since(now) > valid.renew_before;
+            let stays = there.and_then(noted) == of_signer.as_ref() && need.check(existing, now).is_ok_and(lasts);
+            let made = held.clone().filter(|_| stays).map_or_else(|| sign(valid, ca, need, now), Ok)?;
+            (made, of_signer)
         }
+        Signer::Foreign(foreign) => match (foreign.offers(need, existing, now), held.clone()) {
+            (Ok(offered), _) => (offered, of_signer),
+            // What it shows is taken as long as it was: what is trusted may change meanwhile.
+            (Err(_), Some(held)) => (held, there.and_then(noted).cloned()),
+            (Err(why), None) => return Err(TlsError::Foreign(why)),
+        },
     };
-    let data = [(CERT, pair.cert), (KEY, pair.key), (CA, bundle)];
+    let is_noted = there.and_then(noted) == subject.as_ref();
+    if held.as_ref() == Some(&pair) && is_noted && there.is_some_and(|there| trusts(there, authority)) {
+        return Ok(None);
+    }
+    let data = [(CERT, pair.cert), (KEY, pair.key), (CA, authority.bundle())];
     let data = data.map(|(key, text)| (key.to_owned(), text)).into();
     let mut secret = secret_of(valid, need.secret.clone(), need.member.as_deref(), data);
-    secret.metadata.annotations = Some(BTreeMap::from([(SUBJECT.to_owned(), subject(need, signer))]));
+    secret.metadata.annotations = subject.map(|subject| BTreeMap::from([(SUBJECT.to_owned(), subject)]));
     Ok(Some(secret))
 }
 
-/// Whether what is in the Secret is signed and trusts as `authority` has it now.
-pub fn is_given(authority: &Authority, existing: &BTreeMap<String, Secret>, need: &Need) -> bool {
-    existing.get(&need.secret).is_some_and(|there| {
-        let ca = there.data.as_ref().and_then(|data| data.get(CA));
-        is_of(there, need, authority.signer()) && ca.is_some_and(|ca| ca.0 == authority.bundle().as_bytes())
-    })
+fn sign(valid: &Valid, ca: &Pair, need: &Need, now: Timestamp) -> Result<Pair, TlsError> {
+    let unusable = |why| TlsError::Secret(authority_name(valid, need.plane), why);
+    tls::check_authority(ca, now).map_err(unusable)?;
+    tls::sign(ca, &need.leaf, valid.cert_validity, now)
 }
 
-fn is_of(there: &Secret, need: &Need, signer: &Pair) -> bool {
-    there.metadata.annotations.as_ref().and_then(|noted| noted.get(SUBJECT)) == Some(&subject(need, signer))
+/// Why what is in the Secret of `need` is not yet as `authority` has it in its phase.
+pub fn lags(authority: &Authority, existing: &BTreeMap<String, Secret>, need: &Need) -> Option<String> {
+    let (signer, phase) = (authority.signer(), authority.phase);
+    let is_kept = signer.is_kept();
+    let Some(there) = existing.get(&need.secret) else {
+        // Of others there may be nothing that would be taken: nobody shows anything from there.
+        return is_kept.then(|| format!("Secret {} is not there yet", need.secret));
+    };
+    if !trusts(there, authority) {
+        return Some(format!("Secret {} does not hold all CAs yet", need.secret));
+    }
+    // What others have signed before may stay, until they are those who are to sign.
+    let may_stay = !is_kept && matches!(phase, RotationPhase::Stable | RotationPhase::TrustBoth);
+    let is_signed = noted(there) == Some(&subject(need, signer));
+    (!may_stay && !is_signed)
+        .then(|| format!("Secret {} does not hold a certificate of the CA that signs yet", need.secret))
 }
 
-fn subject(need: &Need, signer: &Pair) -> String {
-    crate::cluster::hash(format!("{:?}{}", need.leaf, signer.cert).as_bytes())
+fn trusts(there: &Secret, authority: &Authority) -> bool {
+    let ca = there.data.as_ref().and_then(|data| data.get(CA));
+    ca.is_some_and(|ca| ca.0 == authority.bundle().as_bytes())
 }
 
-fn pair(secret: &Secret) -> Option<Pair> {
-    let credentials = credentials(secret).ok()?;
-    Some(Pair { cert: String::from_utf8(credentials.cert).ok()?, key: String::from_utf8(credentials.key).ok()? })
+fn noted(there: &Secret) -> Option<&String> {
+    there.metadata.annotations.as_ref()?.get(SUBJECT)
+}
+
+fn subject(need: &Need, signer: &Signer) -> String {
+    crate::cluster::hash(format!("{:?}{}", need.leaf, signer.trust().concat()).as_bytes())
+}
+
+/// Certificate and key as text.
+pub fn pair(shown: &Credentials) -> Option<Pair> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(Pair { cert: text(&shown.cert)?, key: text(&shown.key)? })
 }
 
 /// A Secret of the cluster's, or of one of its members.
-pub(super) fn secret_of(valid: &Valid, name: String, member: Option<&str>, data: BTreeMap<String, String>) -> Secret {
+pub fn secret_of(valid: &Valid, name: String, member: Option<&str>, data: BTreeMap<String, String>) -> Secret {
     let mut metadata = metadata(valid, name);
     if let Some(member) = member {
         metadata.labels = Some(valid.names.member_labels(member));

@@ -4,12 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::build::authority::Authority;
+use crate::cluster::build::authority::Signer;
+use crate::cluster::build::foreign::Foreign;
 use crate::tls::Pair;
 
 const GRACE: SignedDuration = SignedDuration::from_mins(10);
 const VALIDITY: SignedDuration = SignedDuration::from_hours(1000);
 /// Rounds in which a rotation that nobody disturbs is over.
-const ROUNDS_MAX: usize = 40;
+const ROUNDS_MAX: usize = 60;
 
 /// What is in a Secret, or what somebody has read of it. CAs are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,11 @@ enum Event {
     Silence(usize),
     Speak,
     Demand,
+    /// Whether somebody else is to sign.
+    Source(bool),
+    /// Their Secret holds what another CA has signed, or nothing.
+    Offer,
+    OfferNothing,
     /// Minutes go by.
     Pass(u8),
 }
@@ -72,6 +79,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => who.prop_map(Event::Silence),
         3 => Just(Event::Speak),
         3 => Just(Event::Demand),
+        3 => any::<bool>().prop_map(Event::Source),
+        3 => Just(Event::Offer),
+        1 => Just(Event::OfferNothing),
         10 => (0..12u8).prop_map(Event::Pass),
     ]
 }
@@ -84,6 +94,9 @@ struct Model {
     clients: BTreeMap<String, Host>,
     grace: SignedDuration,
     demand: Option<String>,
+    wants_foreign: bool,
+    /// The CA that has signed what is in the Secret of others.
+    offer: Option<String>,
     now: Timestamp,
     count: u32,
 }
@@ -100,8 +113,12 @@ impl Host {
     }
 }
 
-fn pair(name: &str) -> Pair {
-    Pair { cert: name.to_owned(), key: String::new() }
+fn kept(ca: &str) -> Signer {
+    Signer::Kept(Pair { cert: ca.to_owned(), key: String::new() })
+}
+
+fn foreign(ca: &str) -> Signer {
+    Signer::Foreign(Foreign { secret: None, trust: [ca.to_owned()].into() })
 }
 
 impl Model {
@@ -109,12 +126,14 @@ impl Model {
     fn new(grace: SignedDuration) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let mut model = Self {
-            authority: Authority::new(pair("ca0"), None),
+            authority: Authority::new(kept("ca0"), None),
             ends: [("ca0".to_owned(), now.checked_add(VALIDITY).unwrap())].into(),
             members: BTreeMap::new(),
             clients: BTreeMap::new(),
             grace,
             demand: None,
+            wants_foreign: false,
+            offer: None,
             now,
             count: 0,
         };
@@ -139,25 +158,40 @@ impl Model {
     }
 
     fn signer(&self) -> String {
-        self.authority.signer().cert.clone()
+        self.authority.signer().trust().concat()
     }
 
     fn trusted(&self) -> BTreeSet<String> {
-        self.authority.trusted().into_iter().map(|ca| ca.cert.clone()).collect()
+        self.authority.trusted().into_iter().map(str::to_owned).collect()
     }
 
-    /// What the operator writes into a Secret in which `given` is.
-    fn wanted(&mut self, given: Option<&Files>) -> Files {
+    fn asked(&self) -> Asked {
+        match (self.wants_foreign, &self.offer, self.authority.newest()) {
+            (false, _, Signer::Kept(_)) => Asked::TheNewest,
+            (true, Some(ca), newest) if *newest == foreign(ca) => Asked::TheNewest,
+            (true, None, Signer::Foreign(_)) if self.authority.phase == RotationPhase::Stable => Asked::TheNewest,
+            (true, None, _) => Asked::Later("nothing is signed".to_owned()),
+            _ => Asked::Another,
+        }
+    }
+
+    /// What the operator writes into a Secret in which `given` is; `None`: there is nothing to write.
+    fn wanted(&mut self, given: Option<&Files>) -> Option<Files> {
         let (signer, trust) = (self.signer(), self.trusted());
-        let kept = given.map(|given| given.leaf.clone()).filter(|(ca, _)| *ca == signer);
+        let given = given.map(|given| given.leaf.clone());
+        if !self.authority.signer().is_kept() && self.offer.as_ref() != Some(&signer) {
+            return Some(Files { leaf: given?, trust });
+        }
         self.count += 1;
-        Files { leaf: kept.unwrap_or((signer, self.count)), trust }
+        Some(Files { leaf: given.filter(|(ca, _)| *ca == signer).unwrap_or((signer, self.count)), trust })
     }
 
     fn write(&mut self, at: usize) {
         let given = self.host(at).given.clone();
-        let (wanted, now) = (self.wanted(given.as_ref()), self.now);
-        self.host(at).give(wanted, now);
+        let now = self.now;
+        if let Some(wanted) = self.wanted(given.as_ref()) {
+            self.host(at).give(wanted, now);
+        }
     }
 
     fn write_all(&mut self) {
@@ -168,24 +202,39 @@ impl Model {
         self.hosts().filter(|host| host.given.is_some()).for_each(|host| host.loaded = host.given.clone());
     }
 
+    fn last_end(&self, signer: &Signer) -> Timestamp {
+        signer.trust().into_iter().map(|ca| self.ends[ca]).max().unwrap()
+    }
+
+    fn lags(&self, host: &Host) -> bool {
+        let (is_kept, phase) = (self.authority.signer().is_kept(), self.authority.phase);
+        let may_stay = !is_kept && matches!(phase, RotationPhase::Stable | RotationPhase::TrustBoth);
+        host.given
+            .as_ref()
+            .map_or(is_kept, |given| given.trust != self.trusted() || !may_stay && given.leaf.0 != self.signer())
+    }
+
     fn seen(&self) -> Seen {
-        let (signer, trust) = (self.signer(), self.trusted());
-        let written =
-            |host: &&Host| host.given.as_ref().is_some_and(|given| given.leaf.0 == signer && given.trust == trust);
-        let unwritten = self.members.values().chain(self.clients.values()).find(|host| !written(host));
         let loaded = |files: &Files| Loaded { certificate: format!("{:?}", files.leaf), trust: files.trust.clone() };
         let held = |host: &Host| {
-            let said = host.loaded.as_ref().filter(|_| !host.silent).map(loaded);
-            Held { given: host.given.as_ref().map(loaded), said: said.ok_or_else(|| "it is away".to_owned()) }
+            let said = if host.silent { Err("it is away".to_owned()) } else { Ok(loaded(host.loaded.as_ref()?)) };
+            Some(Held { given: host.given.as_ref().map(loaded), said })
         };
         Seen {
             phase: self.authority.phase,
-            signer_ends: self.ends[&signer],
-            next_ends: self.authority.successor().map(|next| self.ends[&next.cert]),
+            signer_ends: self.last_end(self.authority.signer()),
+            next_ends: self.authority.successor().map(|next| self.last_end(next)),
+            asked: self.asked(),
+            is_kept: self.authority.signer().is_kept(),
             demanded: self.demand.is_some() && self.demand != self.authority.obeyed,
             renew_before: VALIDITY / 3,
-            unwritten: unwritten.map(|_| "a Secret is not written yet".to_owned()),
-            members: self.members.iter().map(|(name, host)| (name.clone(), held(host))).collect(),
+            lags: self
+                .members
+                .values()
+                .chain(self.clients.values())
+                .any(|host| self.lags(host))
+                .then(|| "a Secret is not written yet".to_owned()),
+            members: self.members.iter().filter_map(|(name, host)| Some((name.clone(), held(host)?))).collect(),
             settled_at: self.authority.settled_at,
             grace: self.grace,
             now: self.now,
@@ -195,14 +244,23 @@ impl Model {
     fn turn(&mut self) -> Turn {
         let turn = plan(&self.seen());
         let made = format!("ca{}", self.ends.len());
-        let next = self.authority.turned(&turn, self.demand.as_ref(), self.now, || Ok(pair(&made))).unwrap();
-        if let Some(next) = next {
-            if matches!(turn, Turn::TrustBoth | Turn::Renew) {
+        let make = || match &self.offer {
+            Some(ca) if self.wants_foreign && turn == Turn::TrustBoth => Ok(foreign(ca)),
+            _ => Ok(kept(&made)),
+        };
+        if let Some(next) = self.authority.turned(&turn, self.demand.as_ref(), self.now, make).unwrap() {
+            if next.newest() == &kept(&made) {
                 self.ends.insert(made, self.now.checked_add(VALIDITY).unwrap());
             }
             self.authority = next;
         }
         turn
+    }
+
+    fn offer(&mut self) {
+        let ca = format!("ca{}", self.ends.len());
+        self.ends.insert(ca.clone(), self.now.checked_add(VALIDITY).unwrap());
+        self.offer = Some(ca);
     }
 
     fn pass(&mut self, time: SignedDuration) {
@@ -234,11 +292,15 @@ impl Model {
                 }
             }
             Event::Renew(at) => {
-                let (wanted, now) = (self.wanted(None), self.now);
-                self.host(at).give(wanted, now);
+                let now = self.now;
+                if let Some(wanted) = self.wanted(None) {
+                    self.host(at).give(wanted, now);
+                }
             }
             // Who has had it until now has read it; members need not have.
             Event::DeleteSecret(at) => match self.clients.values_mut().nth(at) {
+                // Nobody could make it again.
+                Some(_) if !self.authority.signer().is_kept() => {}
                 Some(client) => client.loaded = client.given.take().or(client.loaded.take()),
                 None => self.host(at).given = None,
             },
@@ -258,6 +320,9 @@ impl Model {
                 self.count += 1;
                 self.demand = Some(self.count.to_string());
             }
+            Event::Source(foreign) => self.wants_foreign = foreign,
+            Event::Offer => self.offer(),
+            Event::OfferNothing => self.offer = None,
             Event::Pass(minutes) => self.pass(SignedDuration::from_mins(minutes.into())),
         }
     }
@@ -280,12 +345,16 @@ impl Model {
     /// Until nothing is left to do, with nobody in the way.
     fn settle(&mut self, mut look: impl FnMut(&Self)) {
         self.hosts().for_each(|host| host.silent = false);
+        if self.wants_foreign && self.offer.as_ref().is_none_or(|ca| self.ends[ca] <= self.now) {
+            self.offer();
+        }
         for _ in 0..ROUNDS_MAX {
             self.write_all();
             look(self);
             self.load_all();
             look(self);
             if self.turn() == Turn::Rest {
+                assert_eq!((self.asked(), self.authority.phase), (Asked::TheNewest, RotationPhase::Stable));
                 let (signer, all) = (self.signer(), self.members.values().chain(self.clients.values()));
                 for host in all {
                     let loaded = host.loaded.as_ref().unwrap();
@@ -313,9 +382,11 @@ proptest! {
             model.judge();
         }
         model.settle(Model::judge);
-        let demanded = model.demand.is_some();
-        prop_assert_eq!(model.authority.obeyed.clone(), model.demand.clone());
-        prop_assert_eq!(demanded, model.signer() != "ca0", "{:?}", model.authority);
+        if !model.wants_foreign {
+            prop_assert_eq!(model.authority.obeyed.clone(), model.demand.clone());
+        }
+        let changed = model.demand.is_some() || model.wants_foreign;
+        prop_assert!(!changed || model.signer() != "ca0", "{:?}", model.authority);
     }
 
     #[test]
@@ -375,7 +446,7 @@ fn clients_are_given_their_time_from_when_their_secrets_are_written() {
         model.authority.settled_at = None;
         assert_eq!(model.turn(), Turn::Settle);
         model.pass(GRACE - SignedDuration::from_secs(1));
-        assert!(matches!(plan(&model.seen()), Turn::Wait(why) if why.starts_with("clients have until ")));
+        assert!(matches!(plan(&model.seen()), Turn::Grace(_)));
         model.pass(SignedDuration::from_secs(1));
         assert_eq!(plan(&model.seen()), turn);
     }

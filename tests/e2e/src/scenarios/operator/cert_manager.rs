@@ -64,7 +64,7 @@ pub fn operator_cert_manager(lab: &Lab) -> anyhow::Result<u32> {
     steps.held("etcdctl is served over TLS, with a certificate of the issuer's and with none not");
 
     let traffic = Traffic::start(&cluster, lab.seed)?;
-    renewed(&mut store, &mut steps, |store| {
+    renewed(&mut store, &mut steps, "-issued", |store| {
         let names = store.names("certificates")?;
         ensure!(names.len() == 9, "Certificates of three members, the operator, its backups and a client: {names:?}");
         names.iter().try_for_each(|name| renew(store, name))

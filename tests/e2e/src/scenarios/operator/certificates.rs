@@ -42,17 +42,19 @@ pub fn operator_certificates(lab: &Lab) -> anyhow::Result<u32> {
     let traffic = Traffic::start(&cluster, lab.seed)?;
     // All that were signed for less than this are due.
     let validity = r#"{"spec":{"tls":{"certValidity":"8760h","renewBefore":"4380h"}}}"#;
-    renewed(&mut store, &mut steps, |store| store.patch(validity))?;
+    renewed(&mut store, &mut steps, "", |store| store.patch(validity))?;
     traffic.judged(&store, &mut steps)?;
     let held = steps.count();
     cluster.down()?;
     Ok(held)
 }
 
-/// The certificates of three members: all renewed, then one Secret lost, under writes and without a restart.
+/// The certificates of three members: all renewed, then one lost with the Secret that it comes from, whose name ends in `source`; under writes and
+/// without a restart.
 pub fn renewed(
     store: &mut Store<'_>,
     steps: &mut Steps,
+    source: &str,
     renew: impl FnOnce(&Store<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let (uids, first) = (store.uids("pods")?, served(store)?);
@@ -68,14 +70,14 @@ pub fn renewed(
 
     let lost = first.keys().next().context("no Secret")?.clone();
     let (third, writes) = under_writes(store, || {
-        store.cluster.kubectl_ok(&["delete", "secret", &lost])?;
+        store.cluster.kubectl_ok(&["delete", "secret", &format!("{lost}{source}")])?;
         shown_anew(store, &second, std::slice::from_ref(&lost))
     })?;
     ensure!(
         second.iter().all(|(name, serial)| *name == lost || third[name] == *serial),
         "others than {lost} are new: {second:?}, then {third:?}"
     );
-    steps.held(&format!("{lost} is deleted, made again and shown; none of {writes} writes failed"));
+    steps.held(&format!("{lost}{source} is deleted, made again and shown; none of {writes} writes failed"));
 
     store.wait(3)?;
     ensure!(store.condition("CertificatesValid")? == "True", "not all certificates are valid");
@@ -94,7 +96,8 @@ pub fn under_writes<T>(store: &Store<'_>, work: impl FnOnce() -> anyhow::Result<
             let mut count: u32 = 0;
             while !over.load(Ordering::Relaxed) {
                 count += 1;
-                store.etcdctl_ok(&["put", "written", &count.to_string()])?;
+                let written = store.etcdctl_ok(&["put", "written", &count.to_string()]);
+                written.with_context(|| format!("write {count}, when {}", told(store)))?;
             }
             anyhow::Ok(count)
         });
@@ -104,6 +107,14 @@ pub fn under_writes<T>(store: &Store<'_>, work: impl FnOnce() -> anyhow::Result<
         ensure!(count > 0, "nothing was written meanwhile");
         Ok((done?, count))
     })
+}
+
+/// What the status says of certificates.
+pub fn told(store: &Store<'_>) -> String {
+    let conditions = ["AuthoritiesRotated", "CertificatesValid"];
+    let paths = conditions.map(|kind| format!(r#"{{.status.conditions[?(@.type=="{kind}")]}}"#)).concat();
+    let told = store.get(&format!("{{.status.authorities}}{paths}"));
+    told.unwrap_or_else(|error| format!("the API server says nothing: {error:#}"))
 }
 
 /// Waits until `names` hold others than in `before`, and all that is in Secrets is shown; the serials.
