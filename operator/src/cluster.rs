@@ -148,7 +148,8 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
         Step::Compact { .. } | Step::Defragment { .. } => WAITING,
         _ => SOON,
     };
-    let again = rotations.iter().map(|rotation| rotation.turn.again(now)).fold(again, Duration::min);
+    let under_way = rotations.iter().filter(|_| !valid.wanted.paused);
+    let again = under_way.map(|rotation| rotation.turn.again(now)).fold(again, Duration::min);
     let turns = rotations.into_iter().map(|rotation| (rotation.status.plane, rotation.turn)).collect();
     Ok(Passed { step, turns, again })
 }
@@ -187,7 +188,7 @@ where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     match wanted {
-        Some(object) => apply(api, &object, valid).await.map(|_| Some(true)),
+        Some(object) => apply(api, &object, valid).await.map(|()| Some(true)),
         None if was => withdraw(api, valid).await.map(|()| Some(false)).map_err(ActError::from),
         None => Ok(None),
     }
@@ -200,7 +201,7 @@ async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<
         Store::Unknown => world.members.values().filter(|member| member.id.is_some()).count(),
     };
     match build::disruption_budget(valid, voters) {
-        Some(budget) => apply(&api, &budget, valid).await.map(drop)?,
+        Some(budget) => apply(&api, &budget, valid).await?,
         None => withdraw(&api, valid).await?,
     }
     Ok(())
@@ -217,21 +218,22 @@ where
     }
 }
 
-/// Makes an object what it is to be; as it is then. One of that name that is not the cluster's stays as it is.
-async fn apply<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<K, ActError>
+/// Makes an object what it is to be. One of that name that is not the cluster's stays as it is.
+async fn apply<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let name = object.meta().name.clone().unwrap_or_default();
     let params = PatchParams::apply(names::MANAGER);
     match api.patch(&name, &params, &Patch::Apply(object)).await {
-        Ok(there) => Ok(there),
+        Ok(_) => Ok(()),
         // Somebody else has written a field of it.
         Err(error) if act::is(&error, 409) => {
             if !act::is_ours(api, &name, valid).await? {
                 return Err(ActError::Taken(name));
             }
-            Ok(api.patch(&name, &params.force(), &Patch::Apply(object)).await?)
+            api.patch(&name, &params.force(), &Patch::Apply(object)).await?;
+            Ok(())
         }
         Err(error) => Err(error.into()),
     }

@@ -11,7 +11,11 @@ use kube::Client;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::api::ListParams;
+use kube::api::Patch;
+use kube::api::PatchParams;
 use kube::api::PostParams;
+use serde_json::Value;
+use serde_json::json;
 
 use super::PassError;
 use super::act;
@@ -78,6 +82,11 @@ async fn fill(
     plane: Plane,
     now: Timestamp,
 ) -> Result<Vec<String>, PassError> {
+    // Before there is a member, none is asked for.
+    let is_needed = needs.iter().any(|need| need.plane == plane);
+    if !is_needed && matches!(valid.source(plane), Some(Source::CertManager(_))) {
+        return Ok(Vec::new());
+    }
     let unusable = |why| TlsError::Secret(authority_name(valid, plane), why).to_string();
     let asked = foreign::asked(valid, plane, needs, &objects.secrets, now);
     let mut problems: Vec<String> =
@@ -161,32 +170,50 @@ fn from_whom(valid: &Valid, plane: Plane, why: String) -> String {
     }
 }
 
-/// Writes a Secret, unless somebody has since it was read.
+/// Writes a Secret, unless somebody has since it was read: another operator may be further.
 pub(super) async fn put(
     api: &Api<Secret>,
-    mut secret: Secret,
+    secret: Secret,
     objects: &mut Objects,
     valid: &Valid,
 ) -> Result<(), PassError> {
     let name = secret.name_any();
+    let field_manager = Some(names::MANAGER.to_owned());
     let written = match objects.secrets.get(&name) {
+        Some(there) if there.labels().get(names::CLUSTER) != Some(&valid.names.cluster) => {
+            return Err(ActError::Taken(name).into());
+        }
         Some(there) => {
-            secret.metadata.resource_version = there.resource_version();
-            // It cannot be changed, and cert-manager has made it what it is once.
-            secret.type_ = there.type_.clone();
-            apply(api, &secret, valid).await?
+            let change = Patch::Merge(change(there, &secret).map_err(kube::Error::SerdeError)?);
+            api.patch(&name, &PatchParams { field_manager, ..PatchParams::default() }, &change).await?
         }
-        None => {
-            let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-            match api.create(&params, &secret).await {
-                // Another operator's, perhaps, who is further.
-                Err(error) if act::is_already_there(&error) => return Err(ActError::Taken(name).into()),
-                created => created?,
-            }
-        }
+        None => match api.create(&PostParams { field_manager, ..PostParams::default() }, &secret).await {
+            Err(error) if act::is_already_there(&error) => return Err(ActError::Taken(name).into()),
+            created => created?,
+        },
     };
     objects.secrets.insert(name, written);
     Ok(())
+}
+
+/// What makes `wanted` of `there`. Nothing stays of its data; of its annotations those that are others'.
+fn change(there: &Secret, wanted: &Secret) -> serde_json::Result<Value> {
+    let mut change = json!({"metadata": {"resourceVersion": there.resource_version(), "annotations": {}}, "data": {}});
+    for key in there.data.iter().flatten().map(|(key, _)| key) {
+        change["data"][key] = Value::Null;
+    }
+    for key in there.annotations().keys().filter(|key| key.starts_with("garboard.dev/")) {
+        change["metadata"]["annotations"][key] = Value::Null;
+    }
+    for (key, bytes) in wanted.data.iter().flatten() {
+        change["data"][key] = serde_json::to_value(bytes)?;
+    }
+    for (key, value) in wanted.annotations() {
+        change["metadata"]["annotations"][key] = json!(value);
+    }
+    change["metadata"]["labels"] = json!(wanted.labels());
+    change["metadata"]["ownerReferences"] = serde_json::to_value(wanted.owner_references())?;
+    Ok(change)
 }
 
 /// Certificates as they are needed, and no others.
@@ -261,5 +288,33 @@ where
     match api.delete(name, &Default::default()).await {
         Err(error) if !act::is(&error, 404) => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_retired_and_a_note_that_is_over_do_not_stay() {
+        let secret = |value: Value| -> Secret { serde_json::from_value(value).unwrap() };
+        let there = secret(json!({
+            "metadata": {"resourceVersion": "7", "annotations": {"garboard.dev/settled-at": "then", "other": "x"}},
+            "data": {"tls.key": "b2xk", "next.key": "bmV3"},
+        }));
+        let wanted = secret(json!({
+            "metadata": {"labels": {"a": "b"}, "annotations": {"garboard.dev/rotate-ca": "1"}},
+            "data": {"tls.key": "bmV3"},
+        }));
+        let expected = json!({
+            "metadata": {
+                "resourceVersion": "7",
+                "labels": {"a": "b"},
+                "ownerReferences": [],
+                "annotations": {"garboard.dev/settled-at": null, "garboard.dev/rotate-ca": "1"},
+            },
+            "data": {"tls.key": "bmV3", "next.key": null},
+        });
+        assert_eq!(change(&there, &wanted).unwrap(), expected);
     }
 }
