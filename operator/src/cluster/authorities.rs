@@ -228,3 +228,109 @@ pub async fn turn(
     }
     Ok(turned)
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::build;
+    use crate::cluster::validate;
+    use crate::cluster::validate::tests::cluster;
+    use crate::cluster::validate::tests::defaults;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    /// Of a cluster with one member that runs, and one that does not.
+    fn objects(valid: &Valid) -> Objects {
+        let members = ["a-1", "a-2"].map(|name| (name.to_owned(), build::member(valid, name, None)));
+        Objects {
+            members: members.into(),
+            pods: [("a-1".to_owned(), Pod::default())].into(),
+            volumes: BTreeMap::new(),
+            detached: Vec::new(),
+            secrets: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            expandable: BTreeMap::new(),
+        }
+    }
+
+    fn insert(objects: &mut Objects, secret: Secret) {
+        objects.secrets.insert(secret.metadata.name.clone().unwrap(), secret);
+    }
+
+    /// Everything is written as the operator's CAs have it, of which others follow.
+    fn trusts_both(valid: &Valid) -> Objects {
+        let mut objects = objects(valid);
+        for plane in Plane::ALL {
+            let make = || Signer::new(valid, plane, now());
+            let stable = Authority::new(make().unwrap(), None);
+            let both = stable.turned(&Turn::TrustBoth, None, now(), make).unwrap().unwrap();
+            insert(&mut objects, both.secret(valid, plane));
+            for need in secret::needs(valid, &objects.names()).iter().filter(|need| need.plane == plane) {
+                let composed = secret::compose(valid, &both, &objects.secrets, need, now()).unwrap().unwrap();
+                insert(&mut objects, composed);
+            }
+        }
+        objects
+    }
+
+    fn turns(valid: &Valid, objects: &Objects, said: Result<Report, String>) -> [Turn; 2] {
+        let said = [("a-1".to_owned(), said)].into();
+        let turns = look(valid, objects, &said, now()).into_iter().map(|rotation| rotation.turn).collect::<Vec<_>>();
+        turns.try_into().unwrap()
+    }
+
+    #[test]
+    fn a_member_that_runs_is_waited_for_and_one_that_does_not_is_not() {
+        let valid = validate::validate(&cluster(json!({})), &defaults()).unwrap();
+        let mut objects = trusts_both(&valid);
+        let loaded = |objects: &Objects| -> Report {
+            let of = |plane: Plane| given(&objects.secrets[&format!("a-1-{plane}-tls")]).unwrap();
+            Plane::ALL.map(|plane| (plane.to_string(), of(plane))).into()
+        };
+        // Only clients are given time.
+        assert_eq!(turns(&valid, &objects, Ok(loaded(&objects))), [Turn::Settle, Turn::Reissue]);
+        let [_, peer] = turns(&valid, &objects, Err("it sleeps".to_owned()));
+        assert_eq!(peer, Turn::Wait("a-1 does not say what it has loaded: it sleeps".to_owned()));
+        let [_, peer] = turns(&valid, &objects, Ok(Report::new()));
+        assert_eq!(peer, Turn::Wait("a-1 does not say what it has loaded: nothing of its peer TLS".to_owned()));
+        let said = loaded(&objects);
+        objects.secrets.remove("a-2-peer-tls");
+        let [_, peer] = turns(&valid, &objects, Ok(said));
+        assert_eq!(peer, Turn::Wait("Secret a-2-peer-tls is not there yet".to_owned()));
+    }
+
+    #[test]
+    fn who_is_asked_to_sign_is_waited_for_and_can_be_taken_back() {
+        let source = json!({"source": {"secretName": "mine"}});
+        let another = json!({"tls": {"client": source, "peer": source}});
+        let another = validate::validate(&cluster(another), &defaults()).unwrap();
+        let valid = validate::validate(&cluster(json!({})), &defaults()).unwrap();
+        let mut objects = objects(&valid);
+        for plane in Plane::ALL {
+            let authority = Authority::new(Signer::new(&valid, plane, now()).unwrap(), None);
+            insert(&mut objects, authority.secret(&valid, plane));
+        }
+        let said = || Ok(Report::new());
+        assert_eq!(turns(&valid, &objects, said()), [Turn::Rest, Turn::Rest]);
+        let wait = Turn::Wait("Secret mine: is not there".to_owned());
+        assert_eq!(turns(&another, &objects, said()), [wait.clone(), wait]);
+        let both = trusts_both(&valid);
+        let taken_back = Foreign { secret: None, trust: [new_ca(&valid)].into() };
+        for plane in Plane::ALL {
+            let authority = Authority::read(&both.secrets[&authority_name(&valid, plane)]).unwrap();
+            let signer = || Ok(Signer::Foreign(taken_back.clone()));
+            let both = authority.turned(&Turn::TrustBoth, None, now(), signer).unwrap().unwrap();
+            insert(&mut objects, both.secret(&valid, plane));
+        }
+        assert_eq!(turns(&valid, &objects, said()), [Turn::Withdraw, Turn::Withdraw]);
+    }
+
+    fn new_ca(valid: &Valid) -> String {
+        Signer::new(valid, Plane::Peer, now()).unwrap().trust().concat()
+    }
+}
