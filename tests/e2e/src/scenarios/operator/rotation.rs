@@ -147,7 +147,7 @@ fn authorities(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Told>> {
     let line = |line: &str| {
         let mut words = line.split(' ').map(str::to_owned);
         let plane = words.next()?;
-        Some((plane, Told { source: words.next()?, phase: words.next()?, sha256: words.next()? }))
+        Some((plane, Told { source: words.next()?, phase: words.next()?, sha256: words.next().unwrap_or_default() }))
     };
     let text = store.get(path)?;
     text.lines().map(|text| line(text).with_context(|| text.to_owned())).collect()
