@@ -17,10 +17,7 @@ use kube::Client;
 use kube::Resource;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
-use kube::api::Patch;
-use kube::api::PatchParams;
 use kube::api::PostParams;
-use serde_json::json;
 
 use crate::cluster::act;
 use crate::cluster::act::ActError;
@@ -83,8 +80,8 @@ async fn act(
     let jobs = Api::<Job>::namespaced(client.clone(), &namespace);
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
     match step {
-        Step::Hold => finalizers(client, backup, true).await,
-        Step::LetGo => finalizers(client, backup, false).await,
+        Step::Hold => act::finalizer(client, backup, FINALIZER, true).await,
+        Step::LetGo => act::finalizer(client, backup, FINALIZER, false).await,
         Step::CreateClaim => match build::claim(backup) {
             Some(claim) => create(&claims, &claim).await,
             None => Ok(()),
@@ -97,8 +94,8 @@ async fn act(
             };
             match made.await {
                 // Nothing can be made in a namespace that ends, and its volumes go with it.
-                Err(ActError::Kube(error)) if *task == Task::Delete && act::is(&error, 403) && ends(&error) => {
-                    finalizers(client, backup, false).await
+                Err(ActError::Kube(error)) if *task == Task::Delete && act::namespace_ends(&error) => {
+                    act::finalizer(client, backup, FINALIZER, false).await
                 }
                 made => made,
             }
@@ -116,10 +113,6 @@ async fn act(
         | Step::Unverified(_)
         | Step::Fail { .. } => Ok(()),
     }
-}
-
-fn ends(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.message.contains("is being terminated"))
 }
 
 fn job(backup: &EtcdBackup, world: &World, source: Result<Source, Obstacle>, task: Task, defaults: &Defaults) -> Job {
@@ -154,19 +147,6 @@ where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     match api.delete(name, &params).await {
-        Err(error) if !act::is(&error, 404) => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Writes or takes away the operator's finalizer, of the very object that was seen.
-async fn finalizers(client: &Client, backup: &EtcdBackup, hold: bool) -> Result<(), ActError> {
-    let api = Api::<EtcdBackup>::namespaced(client.clone(), &backup.namespace().unwrap_or_default());
-    let others = backup.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
-    let wanted: Vec<String> = others.chain(hold.then(|| FINALIZER.to_owned())).collect();
-    // The status has been written since it was seen: whose it is, is what counts.
-    let patch = json!({"metadata": {"uid": backup.uid(), "finalizers": wanted}});
-    match api.patch(&backup.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
         Err(error) if !act::is(&error, 404) => Err(error.into()),
         _ => Ok(()),
     }

@@ -6,6 +6,7 @@ pub mod act;
 pub mod authorities;
 pub mod build;
 pub mod certificates;
+pub mod deletion;
 pub mod fetch;
 pub mod plan;
 pub mod restore;
@@ -46,6 +47,7 @@ use validate::Defaults;
 use validate::Plane;
 use validate::Valid;
 use world::Store;
+use world::World;
 
 /// Between two passes: while something is under way, and while nothing is.
 const SOON: Duration = Duration::from_millis(200);
@@ -73,6 +75,10 @@ impl PassError {
             Self::Act(error) => error.reason(),
         }
     }
+
+    fn is_of_ending_namespace(&self) -> bool {
+        matches!(self, Self::Kube(error) | Self::Act(ActError::Kube(error)) if act::namespace_ends(error))
+    }
 }
 
 /// What came of a pass.
@@ -93,11 +99,28 @@ impl Passed {
 
 /// Looks at `cluster` and makes one step.
 pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -> Result<Passed, PassError> {
-    let now = Timestamp::now();
-    if cluster.metadata.deletion_timestamp.is_some() {
-        // What belongs to it goes with it; the volumes as `storage.retention` has it.
+    if cluster.metadata.deletion_timestamp.is_none() {
+        return keep(client, cluster, defaults).await;
+    }
+    // What belongs to it goes with it; the volumes as `storage.retention` has it.
+    if !deletion::is_held(cluster) {
         return Ok(Passed::idle(Step::Wait("it is being deleted".to_owned())));
     }
+    let why = match &cluster.spec.deletion.final_backup {
+        // Whatever else may be wrong with its spec.
+        None => "no final backup is asked for",
+        Some(_) => match keep(client, cluster, defaults).await {
+            Err(error) if error.is_of_ending_namespace() => "no backup can be made in a namespace that ends",
+            passed => return passed,
+        },
+    };
+    deletion::hold(client, cluster, false).await?;
+    Ok(Passed::idle(Step::LetGo(why.to_owned())))
+}
+
+/// The same where there is something to keep.
+async fn keep(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -> Result<Passed, PassError> {
+    let now = Timestamp::now();
     let mut valid = match validate::validate(cluster, defaults) {
         Ok(valid) => valid,
         Err(invalid) => {
@@ -122,7 +145,9 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     let (answers, said) = tokio::join!(fetch::ask(&valid, &objects), authorities::ask(&valid, &objects));
     let rotations = authorities::look(&valid, &objects, &said, now);
     let restore = restore::look(client, cluster, &valid, &objects).await?;
+    let leaving = deletion::look(client, cluster).await?;
     let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, restore, now);
+    let world = World { leaving, ..world };
     let step = plan::plan(&world);
     if !valid.wanted.paused {
         budget(client, &valid, &world).await?;
@@ -140,6 +165,7 @@ pub async fn pass(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -
     let turned = authorities::turn(client, &valid, &mut objects, &rotations, now).await?;
     fail::reached(Point::Recorded, &step);
     act::act(client, &valid, &world, &answers, &step).await?;
+    deletion::act(client, cluster, &valid, &step).await?;
     fail::reached(Point::Acted, &step);
     let again = match &step {
         _ if turned => SOON,
@@ -194,7 +220,7 @@ where
     }
 }
 
-async fn budget(client: &Client, valid: &Valid, world: &world::World) -> Result<(), PassError> {
+async fn budget(client: &Client, valid: &Valid, world: &World) -> Result<(), PassError> {
     let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &valid.names.namespace);
     let voters = match &world.store {
         Store::Known(known) => known.voters().count(),

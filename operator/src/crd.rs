@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod cluster;
+pub mod deletion;
 pub mod member;
 pub mod restore;
 pub mod schedule;

@@ -11,6 +11,8 @@ pub const CLUSTER: &str = "garboard.dev/cluster";
 pub const MEMBER: &str = "garboard.dev/member";
 /// On backups: the EtcdBackupSchedule that they were made for.
 pub const SCHEDULE: &str = "garboard.dev/schedule";
+/// On the final backup of a cluster: the cluster's uid.
+pub const FINAL_OF: &str = "garboard.dev/final-of";
 /// On Pods of members that may be reached by clients.
 pub const SERVES: &str = "garboard.dev/serves";
 /// On volumes of members that have left.

@@ -55,7 +55,7 @@ capabilities: {drop: [ALL]}
 {{- define "garboard-operator.rules" -}}
 - apiGroups: [garboard.dev]
   resources: [etcdclusters]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [garboard.dev]
   resources: [etcdclusters/status]
   verbs: [update]

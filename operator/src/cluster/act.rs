@@ -7,11 +7,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::Client;
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use kube::api::Patch;
 use kube::api::PatchParams;
 use kube::api::PostParams;
 use kube::api::Preconditions;
+use kube::core::NamespaceResourceScope;
 use serde_json::json;
 
 use super::build;
@@ -150,6 +152,9 @@ pub async fn act(
         | Step::Wait(_)
         | Step::Refuse(_)
         | Step::FallShort(_)
+        | Step::Hold
+        | Step::LetGo(_)
+        | Step::BackUp { .. }
         | Step::GrantBootstrap { .. }
         | Step::Latch { .. }
         | Step::Begin(_)
@@ -171,13 +176,18 @@ pub fn is(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 
+/// Nothing can be made in a namespace that ends.
+pub fn namespace_ends(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("is being terminated"))
+}
+
 /// A 409 that means that there is one of this name.
 pub fn is_already_there(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
 }
 
 /// Creates; what is there already must be the cluster's own and must stay.
-async fn create<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
+pub async fn create<K>(api: &Api<K>, object: &K, valid: &Valid) -> Result<(), ActError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
@@ -219,5 +229,22 @@ where
         Err(error) if is(&error, 404) || is(&error, 409) => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),
+    }
+}
+
+/// Puts a finalizer on the very object that was seen, or takes it off.
+pub async fn finalizer<K>(client: &Client, object: &K, finalizer: &str, hold: bool) -> Result<(), ActError>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let others = object.finalizers().iter().filter(|other| *other != finalizer).cloned();
+    let wanted: Vec<String> = others.chain(hold.then(|| finalizer.to_owned())).collect();
+    // The status has been written since it was seen: whose it is, is what counts.
+    let patch = json!({"metadata": {"uid": object.uid(), "finalizers": wanted}});
+    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(error) if !is(&error, 404) => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -33,6 +33,7 @@ use super::world::Alarms;
 use super::world::Entry;
 use super::world::Exit;
 use super::world::Known;
+use super::world::Leaving;
 use super::world::Member;
 use super::world::Recorded;
 use super::world::Restore;
@@ -272,6 +273,7 @@ pub fn world(
         members,
         uncertified: certificates.shared.clone(),
         restore,
+        leaving: Leaving::default(),
         store: store(valid, answers),
         now,
         fresh_name: format!("{}-{}", valid.names.cluster, super::random_suffix()),

@@ -8,9 +8,11 @@
 //! - nobody is removed from the store, no volume given up and no Pod of a voter deleted unless that was recorded before;
 //! - nobody is made the leader who is not well, or whose node is to be emptied while there is another one;
 //! - nothing is compacted or defragmented, and no alarm taken back, but what [`space`] may;
+//! - a cluster that is deleted goes only when [`leave`] lets it, and until then it is kept as it is;
 //! - repeated steps come to an end.
 
 mod leader;
+mod leave;
 mod space;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -26,6 +28,7 @@ use super::world::Trouble;
 use super::world::World;
 use super::world::parse_id;
 use super::world::quorum;
+use crate::crd::status::FinalBackupStatus;
 use crate::crd::status::Operation;
 use crate::crd::status::OperationType;
 use crate::crd::status::Reclaim;
@@ -117,6 +120,15 @@ pub enum Step {
     },
     /// Ends a reclaim of space that was not enough; recorded, so that it is not begun again at once.
     FallShort(Reclaim),
+    /// Lets the cluster not go before a final backup.
+    Hold,
+    /// Lets it go, for this reason.
+    LetGo(String),
+    /// Makes the final backup, another one after one that has come to nothing; recorded before it is made.
+    BackUp {
+        next: FinalBackupStatus,
+        why: String,
+    },
 }
 
 /// How a server begins on a data directory that may be empty.
@@ -130,6 +142,9 @@ pub enum Start {
 
 /// The next step.
 pub fn plan(world: &World) -> Step {
+    if let Some(step) = leave::leave(world) {
+        return step;
+    }
     if world.wanted.paused {
         return Step::Wait("paused".to_owned());
     }
@@ -137,7 +152,11 @@ pub fn plan(world: &World) -> Step {
         None => found(world),
         Some(cluster_id) => keep(world, cluster_id),
     };
-    step.unwrap_or(Step::Steady)
+    match step {
+        None if world.leaving.deleted => Step::Wait("it goes when its final backup is taken".to_owned()),
+        None => Step::Steady,
+        Some(step) => step,
+    }
 }
 
 // === founding ===
@@ -217,7 +236,9 @@ fn keep(world: &World, cluster_id: u64) -> Option<Step> {
     };
     objects(world, cluster_id).or_else(|| pods(world, known)).or_else(|| match tend(world, known, cluster_id) {
         // Whatever is waited for: a disk that is full may be the reason, and a node may be emptied meanwhile.
-        step @ (None | Some(Step::Wait(_))) => expand(world).or_else(|| leader::shelter(world, known?)).or(step),
+        step @ (None | Some(Step::Wait(_))) if !world.leaving.deleted => {
+            expand(world).or_else(|| leader::shelter(world, known?)).or(step)
+        }
         step => step,
     })
 }
@@ -230,10 +251,16 @@ fn tend(world: &World, known: Option<&Known>, cluster_id: u64) -> Option<Step> {
     };
     match &world.recorded.operation {
         Some(operation) => Some(carry_on(world, known, operation, cluster_id)),
+        // It is kept whole, and nothing else is begun.
+        None if world.leaving.deleted => strays(world, known, cluster_id)
+            .or_else(|| lost(world, known))
+            .or_else(|| grow(world, known))
+            .or_else(|| uncertified(world)),
         None => strays(world, known, cluster_id)
             .or_else(|| lost(world, known))
             .or_else(|| space::reclaim(world, known))
-            .or_else(|| size(world, known))
+            .or_else(|| grow(world, known))
+            .or_else(|| shrink(world, known))
             .or_else(|| roll(world, known))
             .or_else(|| uncertified(world)),
     }
@@ -437,7 +464,8 @@ fn can_lose(known: &Known, id: u64) -> bool {
     }
 }
 
-fn size(world: &World, known: &Known) -> Option<Step> {
+/// Members that are missing are added.
+fn grow(world: &World, known: &Known) -> Option<Step> {
     // A learner whose operation was lost.
     if let Some((name, _)) = world.members.iter().find(|(_, m)| known.of(m).is_some_and(|entry| entry.learner)) {
         return Some(begin(world, OperationType::AddMember, name, None, "it was begun"));
@@ -454,14 +482,20 @@ fn size(world: &World, known: &Known) -> Option<Step> {
         let why = format!("{voters} members of {}", world.wanted.size);
         return Some(begin(world, OperationType::AddMember, &world.fresh_name, None, &why));
     }
-    if voters > world.wanted.size {
-        let Some((name, id)) = victim(world, known) else {
-            return Some(Step::Wait(format!("{voters} members, {} wanted: none can be spared now", world.wanted.size)));
-        };
-        let why = format!("{voters} members, {} wanted", world.wanted.size);
-        return Some(begin(world, OperationType::RemoveMember, &name, Some(id), &why));
-    }
     None
+}
+
+/// Members that are too many are removed.
+fn shrink(world: &World, known: &Known) -> Option<Step> {
+    let (voters, wanted) = (known.voters().count(), world.wanted.size);
+    if voters <= wanted {
+        return None;
+    }
+    let Some((name, id)) = victim(world, known) else {
+        return Some(Step::Wait(format!("{voters} members, {wanted} wanted: none can be spared now")));
+    };
+    let why = format!("{voters} members, {wanted} wanted");
+    Some(begin(world, OperationType::RemoveMember, &name, Some(id), &why))
 }
 
 /// Who leaves when the cluster shrinks: one that is not well, else not the leader.

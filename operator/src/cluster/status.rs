@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::authorities::Rotation;
 use super::certificates::Certificates;
+use super::deletion;
 use super::fetch::Answers;
 use super::fetch::Objects;
 use super::plan::Step;
@@ -73,6 +74,7 @@ pub fn status(
     verdicts.push(up_to_date(valid, world));
     verdicts.push(has_room(world, &status));
     verdicts.extend(restore::verdict(valid, objects, world, step, &status));
+    verdicts.extend(deletion::verdict(world, step));
     conditions(&mut status.conditions, verdicts, cluster.metadata.generation, world.now);
     status
 }
@@ -113,6 +115,7 @@ fn record(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
             status.operation = None;
             status.reclaim = Some(reclaim.clone());
         }
+        Step::BackUp { next, .. } => status.final_backup = Some(next.clone()),
         _ => {}
     }
 }
@@ -382,6 +385,9 @@ pub fn describe(step: &Step) -> String {
         Step::Defragment { name } => format!("defragmenting {name}"),
         Step::Disarm { id } => format!("disarming the NOSPACE alarm of {id:x}"),
         Step::FallShort(reclaim) => format!("space was reclaimed, and it is not enough: {}", reclaim.message),
+        Step::Hold => "it is held until there is a final backup".to_owned(),
+        Step::LetGo(why) => format!("it is let go: {why}"),
+        Step::BackUp { next, why } => format!("making EtcdBackup {}: {why}", next.name),
     }
 }
 

@@ -171,6 +171,7 @@ pub fn validate(cluster: &EtcdCluster, defaults: &Defaults) -> Result<Valid, Inv
         node_lost_for: time("healing.nodeLostFor", &spec.healing.node_lost_for)?,
         stabilization: time("update.stabilization", &spec.update.stabilization)?,
         reclaim: spec.maintenance.nospace == NoSpace::Reclaim,
+        final_backup: spec.deletion.final_backup.is_some(),
     };
     Ok(Valid {
         version,

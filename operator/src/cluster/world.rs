@@ -6,6 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::backup::Obstacle;
+use crate::crd::status::FinalBackupStatus;
 use crate::crd::status::Operation;
 use crate::crd::status::Reclaim;
 
@@ -23,6 +24,7 @@ pub struct World {
     pub uncertified: Option<String>,
     /// That was asked for; `None` also once the cluster is founded.
     pub restore: Option<Restore>,
+    pub leaving: Leaving,
     pub store: Store,
     pub now: Timestamp,
     /// A name that nobody has had.
@@ -43,6 +45,8 @@ pub struct Wanted {
     pub stabilization: SignedDuration,
     /// Whether room is made after a NOSPACE alarm.
     pub reclaim: bool,
+    /// Whether there has to be a backup before it goes.
+    pub final_backup: bool,
 }
 
 /// What earlier passes have written into the status.
@@ -86,6 +90,42 @@ pub enum Trouble {
     HeldUp(String),
     /// It cannot restore the backup. It is tried again, and comes to the same end until somebody has changed the file.
     Refused(Obstacle),
+}
+
+/// Whether the cluster goes, and what the operator has to do with that.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Leaving {
+    /// Somebody has deleted it.
+    pub deleted: bool,
+    /// It cannot go before the operator lets it.
+    pub held: bool,
+    /// The last try of a final backup.
+    pub tried: Option<Tried>,
+    /// Of an EtcdBackup: one that there has never been.
+    pub fresh_name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    pub record: FinalBackupStatus,
+    pub seen: Seen,
+    /// It is put where the spec says, and as it says.
+    pub as_wanted: bool,
+}
+
+/// What has become of an EtcdBackup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// It has not been made yet, or somebody has deleted it.
+    Absent,
+    /// What it waits for.
+    Pending(String),
+    /// It is there, and is known to be as good as was asked for.
+    Taken,
+    Failed {
+        why: String,
+        at: Timestamp,
+    },
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -122,6 +122,9 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
         Step::Compact { .. } => (EventType::Normal, "Compact"),
         Step::Disarm { .. } => (EventType::Normal, "Disarm"),
         Step::FallShort(_) => (EventType::Warning, "ReclaimNotEnough"),
+        Step::BackUp { next, .. } if next.tries > 1 => (EventType::Warning, "FinalBackupFailed"),
+        Step::BackUp { .. } => (EventType::Normal, "FinalBackup"),
+        Step::LetGo(_) => (EventType::Normal, "LetGo"),
         Step::Refuse(_) => (EventType::Warning, "Refused"),
         _ => return,
     };

@@ -83,11 +83,11 @@ pub struct BackupTemplate {
     pub backoff_limit: i32,
 }
 
-fn active_deadline() -> i64 {
+pub(super) fn active_deadline() -> i64 {
     3600
 }
 
-fn backoff_limit() -> i32 {
+pub(super) fn backoff_limit() -> i32 {
     3
 }
 

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::deletion::Deletion;
 use super::restore::Bootstrap;
 use super::rules;
 use super::status::EtcdClusterStatus;
@@ -100,7 +101,8 @@ pub struct EtcdClusterSpec {
     pub healing: Healing,
     pub maintenance: Maintenance,
     pub monitoring: Monitoring,
-    /// Nothing is changed while it is set; the status goes on telling what is.
+    pub deletion: Deletion,
+    /// Nothing is changed while it is set; the status goes on telling what is. A final backup is taken all the same.
     pub paused: bool,
 }
 
@@ -560,6 +562,7 @@ impl Default for EtcdClusterSpec {
             healing: Healing::default(),
             maintenance: Maintenance::default(),
             monitoring: Monitoring::default(),
+            deletion: Deletion::default(),
             paused: false,
         }
     }

@@ -42,6 +42,9 @@ pub struct EtcdClusterStatus {
     /// The last reclaim of space that was not enough, until no NOSPACE is raised any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reclaim: Option<Reclaim>,
+    /// The last try of the final backup; written before it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_backup: Option<FinalBackupStatus>,
     /// Volumes of members that have left, kept as `storage.retention` says.
     pub detached_volumes: Vec<DetachedVolume>,
     /// Those that are in use, with their ends.
@@ -129,6 +132,15 @@ pub struct Reclaim {
     pub quota_bytes: i64,
     /// Why it was not enough.
     pub message: String,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FinalBackupStatus {
+    /// Of the EtcdBackup.
+    pub name: String,
+    /// This one included.
+    pub tries: i32,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]

@@ -16,6 +16,8 @@ use crate::crd::cluster::WhenDeleted;
 /// Whom the volumes of a founded cluster go with.
 pub fn volume_owners(valid: &Valid) -> Option<Vec<OwnerReference>> {
     match valid.spec.storage.retention.when_cluster_deleted {
+        // They are its own only when it goes.
+        WhenDeleted::Delete if valid.wanted.final_backup => None,
         WhenDeleted::Delete => Some(vec![valid.names.owner()]),
         WhenDeleted::Retain => None,
     }

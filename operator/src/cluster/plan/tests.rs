@@ -1,7 +1,9 @@
 //! The plan against a model of a cluster that obeys its steps while everything else goes wrong.
 
 mod leader;
+mod leave;
 mod restore;
+mod roll;
 mod space;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 
 use self::space::Databases;
+use super::super::world::Leaving;
 use super::super::world::Pod;
 use super::super::world::Recorded;
 use super::super::world::Restore;
@@ -131,6 +134,7 @@ impl Model {
             node_lost_for: SignedDuration::from_secs(60),
             stabilization: SignedDuration::from_secs(5),
             reclaim: true,
+            final_backup: false,
         };
         let world = World {
             wanted,
@@ -138,6 +142,7 @@ impl Model {
             members: BTreeMap::new(),
             uncertified: None,
             restore: None,
+            leaving: Leaving::default(),
             store: Store::Unknown,
             now: Timestamp::UNIX_EPOCH,
             fresh_name: "m0".to_owned(),
@@ -371,6 +376,7 @@ impl Model {
             let wanted = self.restore.as_ref().map(|restore| restore.backup.clone().expect("founded without a backup"));
             assert_eq!(*from, wanted, "{name} founds something else than was asked for");
         }
+        self.judge_leaving(step);
         if let Step::ExpandVolume { name, .. } = step {
             let mut volumes = self.world.members.values().filter_map(|member| member.volume.as_ref());
             assert!(self.expandable && !volumes.any(|volume| volume.is_growing() && !volume.deleting), "{step:?}");
@@ -495,6 +501,7 @@ impl Model {
             Step::Compact { .. } | Step::Defragment { .. } | Step::Disarm { .. } | Step::FallShort(_) => {
                 self.make_room(step);
             }
+            Step::Hold | Step::LetGo(_) | Step::BackUp { .. } => self.leave(step),
         }
         // Nothing is left of who has neither.
         self.world.members.retain(|_, member| member.object || member.pod.is_some() || member.volume.is_some());
@@ -656,35 +663,6 @@ fn nothing_is_begun_without_certificates_and_all_of_it_with_them() {
 }
 
 #[test]
-fn a_release_that_cannot_read_the_format_stops_the_roll_until_it_is_taken_back() {
-    let mut model = steady(3);
-    model.happen(Event::Outdate);
-    let stuck = loop {
-        if let Step::DeletePod { name, .. } = model.turn() {
-            break name;
-        }
-    };
-    while model.world.members[&stuck].pod.as_ref().is_none_or(|pod| pod.outdated) {
-        model.turn();
-    }
-    let id = model.id_of(&stuck).unwrap();
-    model.whole.insert(id, false);
-    for _ in 0..20 {
-        model.settle();
-        if let Some(pod) = &mut model.member(&stuck).pod {
-            pod.exit = Some(Exit::Outdated);
-        }
-        assert!(matches!(plan(&model.world), Step::Refuse(_)), "{:?}", plan(&model.world));
-    }
-    model.whole.insert(id, true);
-    model.happen(Event::Outdate);
-    for _ in 0..STEPS_MAX {
-        model.turn();
-    }
-    assert!(model.is_as_wanted(), "{:#?}", model.world);
-}
-
-#[test]
 fn volumes_grow_one_by_one_even_when_nobody_answers() {
     let mut model = steady(3);
     model.happen(Event::Grow);
@@ -708,26 +686,6 @@ fn volumes_of_a_class_that_does_not_let_them_grow_stop_nothing() {
     }
     assert!(model.is_as_wanted());
     assert!(!steps.iter().any(|step| matches!(step, Step::ExpandVolume { .. })), "{steps:?}");
-}
-
-#[test]
-fn a_roll_ends_with_the_leader() {
-    let mut model = steady(3);
-    model.happen(Event::Outdate);
-    let mut restarted = Vec::new();
-    for _ in 0..STEPS_MAX {
-        let leader = model.leader;
-        match model.turn() {
-            Step::DeletePod { name, .. } => {
-                assert_ne!(model.id_of(&name), Some(leader), "the leader is restarted as the leader");
-                restarted.push(name);
-            }
-            Step::Steady => break,
-            _ => {}
-        }
-    }
-    assert_eq!(restarted.len(), 3, "{restarted:?}");
-    assert!(model.is_as_wanted());
 }
 
 #[test]

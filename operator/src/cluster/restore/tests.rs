@@ -5,6 +5,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::super::validate;
+use super::super::world::Leaving;
 use super::super::world::Recorded;
 use super::super::world::Store;
 use super::*;
@@ -73,6 +74,7 @@ fn told(restore: Restore, seed: Option<&str>, pod: Option<Pod>, step: &Step) -> 
         members: BTreeMap::new(),
         uncertified: None,
         restore: Some(restore),
+        leaving: Leaving::default(),
         store: Store::Unknown,
         now: Timestamp::UNIX_EPOCH,
         fresh_name: String::new(),

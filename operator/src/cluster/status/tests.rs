@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::super::validate;
 use super::super::world::Alarms;
+use super::super::world::Leaving;
 use super::super::world::Recorded;
 use super::*;
 use crate::crd::status::Operation;
@@ -18,6 +19,7 @@ fn world(no_space: Option<&[u64]>, reclaim: bool) -> World {
         members: BTreeMap::new(),
         uncertified: None,
         restore: None,
+        leaving: Leaving::default(),
         store: Store::Known(Known { alarms, ..Known::default() }),
         now: Timestamp::UNIX_EPOCH,
         fresh_name: String::new(),

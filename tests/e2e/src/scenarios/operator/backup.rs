@@ -1,6 +1,7 @@
 //! Backups of a cluster whose clients never stop: taken, read by others than us, verified, kept and deleted; and all that they must not do.
 
 mod damaged;
+mod last;
 mod volumes;
 
 use std::path::PathBuf;
@@ -76,6 +77,7 @@ pub fn operator_backup(lab: &Lab) -> anyhow::Result<u32> {
     volumes::full_and_read_only(&mut scene)?;
 
     traffic.judged(&scene.store, &mut scene.steps)?;
+    last::final_backup(&mut scene)?;
     let held = scene.steps.count();
     cluster.down()?;
     Ok(held)

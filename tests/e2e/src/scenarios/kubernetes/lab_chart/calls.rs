@@ -16,13 +16,13 @@ const fn call(group: &'static str, resource: &'static str, verbs: &'static [&'st
 
 /// In each namespace that is watched.
 pub(super) const CALLS: &[Call] = &[
-    // controller/clusters.rs: `control` lists and watches; controller.rs: `now` gets.
-    call("garboard.dev", "etcdclusters", &["get", "list", "watch"]),
+    // controller/clusters.rs: `control` lists and watches; controller.rs: `now` gets; cluster/act.rs: `finalizer` patches.
+    call("garboard.dev", "etcdclusters", &["get", "list", "watch", "patch"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdclusters/status", &["update"]),
     // names.rs: `owner` blocks the deletion of the owner, which OwnerReferencesPermissionEnforcement asks this for.
     call("garboard.dev", "etcdclusters/finalizers", &["update"]),
-    // controller/backups.rs: `control`; controller.rs: `now`; backup.rs: `finalizers` patches; schedule.rs: `act` makes and deletes them; cluster/restore.rs: `file`.
+    // controller/backups.rs: `control`; controller.rs: `now`; cluster/act.rs: `finalizer` patches; schedule.rs: `act` makes and deletes them, cluster/deletion.rs, too; cluster/restore.rs: `file`.
     call("garboard.dev", "etcdbackups", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdbackups/status", &["update"]),
@@ -42,7 +42,7 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdmembers", &["get", "list", "watch", "create", "patch", "delete"]),
     // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreatePod, DeletePod.
     call("", "pods", &["get", "list", "watch", "create", "delete"]),
-    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume.
+    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume; cluster/deletion.rs: `hold`, `forget`.
     call("", "persistentvolumeclaims", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `services` applies, which is a patch that may create; cluster/act.rs: `is_ours`.
     call("", "services", &["get", "create", "patch"]),
