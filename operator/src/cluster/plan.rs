@@ -550,6 +550,9 @@ fn unsettled(world: &World, known: &Known) -> Option<String> {
     if let Some(entry) = known.entries.iter().find(|entry| !entry.healthy) {
         return Some(format!("{} is not well", if entry.name.is_empty() { "a member" } else { &entry.name }));
     }
+    if known.alarms.as_ref().is_some_and(|alarms| !alarms.corrupt.is_empty()) {
+        return Some("CORRUPT is raised".to_owned());
+    }
     for (name, member) in &world.members {
         let since = member.pod.as_ref().filter(|pod| pod.ready && !pod.deleting).and_then(|pod| pod.ready_since);
         match since {
