@@ -9,6 +9,7 @@ mod chaos;
 mod fuzz;
 mod image;
 mod lab;
+mod previous;
 mod step;
 mod test;
 mod tidy;
@@ -27,7 +28,7 @@ const USAGE: &str = "cargo xtask COMMAND
          quick    format, clippy, licences, tidy, unit and property tests, a search of the fuzz targets
          cluster  the server as it is shipped against etcdctl, Go clients, kills and damage
          k8s      kube-apiserver and kubectl on the server; a Kubernetes of three nodes and the operator on it
-         --full   also what a run otherwise takes a part of by its seed, however long it takes
+         --full   also what a run otherwise takes a part of by its seed, however long it takes, and the upgrade from the release before
   tidy                                  the checks on layout and style alone
   fuzz [TARGET...] [--seconds N]        search for inputs that do harm, each target for so long (--help tells the options)
   tools                                 build etcd, etcdctl and the Go suites, and print where they are

@@ -16,6 +16,7 @@ use crate::chaos;
 use crate::fuzz;
 use crate::image;
 use crate::lab;
+use crate::previous;
 use crate::step::Report;
 use crate::step::Tally;
 use crate::step::count_cargo;
@@ -174,6 +175,9 @@ fn parts_on_kubernetes(root: &Path, args: &[&str]) -> anyhow::Result<Parts> {
     }
     if asks_for("operator-matrix") {
         parts.push(("--operator", build_operator(root)?));
+    }
+    if asks_for("operator-upgrade") {
+        parts.push(("--previous", previous::build(root)?));
     }
     Ok(parts)
 }

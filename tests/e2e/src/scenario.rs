@@ -40,6 +40,8 @@ pub struct Lab {
     pub images: Option<PathBuf>,
     /// The operator, built so that it can be made to die.
     pub operator: Option<PathBuf>,
+    /// Where the images of the release before are, and its sources.
+    pub previous: Option<PathBuf>,
     pub control: bool,
     /// Everything is tried, however long it takes.
     pub full: bool,

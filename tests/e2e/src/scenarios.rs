@@ -24,6 +24,8 @@ use crate::scenario::Tier;
 
 /// Of what runs on nodes, the scenario that every run takes.
 pub const SMOKE: &str = "operator-smoke";
+/// And the one that full runs alone take: a whole release is built for it.
+pub const UPGRADE: &str = "operator-upgrade";
 
 pub fn all() -> Vec<Scenario> {
     use Tier::Cluster;
@@ -306,6 +308,13 @@ pub fn all() -> Vec<Scenario> {
             Nodes,
             true,
             operator::operator_rotation,
+        ),
+        scenario(
+            UPGRADE,
+            "the operator, then an EtcdCluster under clients, from the release before to this one, and the latter back",
+            Nodes,
+            true,
+            operator::operator_upgrade,
         ),
     ]
 }

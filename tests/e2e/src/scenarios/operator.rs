@@ -20,6 +20,7 @@ mod space;
 mod storage;
 mod store;
 mod traffic;
+mod upgrade;
 
 pub use backup::operator_backup;
 pub use cert_manager::operator_cert_manager;
@@ -42,3 +43,4 @@ pub use store::OPERATOR;
 pub use store::SHORTEST;
 pub use store::archives;
 pub use store::define_monitors;
+pub use upgrade::operator_upgrade;

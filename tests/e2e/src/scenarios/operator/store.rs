@@ -36,18 +36,28 @@ pub fn install(lab: &Lab, cluster: &Kubernetes) -> anyhow::Result<()> {
 
 /// The same, with more values of the chart.
 pub fn install_with(lab: &Lab, cluster: &Kubernetes, values: &[&str]) -> anyhow::Result<()> {
+    load_images(lab, cluster)?;
+    helm(cluster, "install", CHART, values)
+}
+
+/// Gives the nodes the images of the product and of its clients.
+pub fn load_images(lab: &Lab, cluster: &Kubernetes) -> anyhow::Result<()> {
     for archive in archives(lab.images.as_deref().context("--images names no folder")?)? {
         cluster.load_image(&archive)?;
     }
     let pause = lab.kubernetes.as_deref().context("--kubernetes names no folder")?.join("pause");
     cluster.load_image(&image(lab, "client", &[("etcdctl", lab.tool("etcdctl")), ("pause", pause)])?)?;
-    cluster.load_image(&image(lab, "traffic", &[("traffic", lab.tool("traffic"))])?)?;
+    cluster.load_image(&image(lab, "traffic", &[("traffic", lab.tool("traffic"))])?)
+}
+
+/// Makes the operator what a chart says: `install` or `upgrade`.
+pub fn helm(cluster: &Kubernetes, command: &str, chart: &str, values: &[&str]) -> anyhow::Result<()> {
     let mut helm = cluster.command(
         "helm",
         &[
-            "install",
+            command,
             OPERATOR,
-            CHART,
+            chart,
             &format!("--namespace={NAMESPACE}"),
             "--create-namespace",
             "--set=image.repository=localhost/garboard-operator,server.repository=localhost/garboard",
@@ -56,7 +66,7 @@ pub fn install_with(lab: &Lab, cluster: &Kubernetes, values: &[&str]) -> anyhow:
             "--timeout=180s",
         ],
     );
-    run(helm.args(values))?.success("helm install")?;
+    run(helm.args(values))?.success(&format!("helm {command}"))?;
     Ok(())
 }
 
