@@ -37,6 +37,7 @@ use sha2::Sha256;
 use crate::crd::EtcdCluster;
 use crate::fail;
 use crate::fail::Point;
+use crate::in_place;
 use crate::names;
 use crate::tls::TlsError;
 use act::ActError;
@@ -146,7 +147,8 @@ async fn keep(client: &Client, cluster: &EtcdCluster, defaults: &Defaults) -> Re
     let rotations = authorities::look(&valid, &objects, &said, now);
     let restore = restore::look(client, cluster, &valid, &objects).await?;
     let leaving = deletion::look(client, cluster).await?;
-    let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, restore, now);
+    let asked = in_place::asked(client, cluster).await?;
+    let world = fetch::world(cluster, &valid, &objects, &answers, &certificates, (restore, asked), now);
     let world = World { leaving, ..world };
     let step = plan::plan(&world);
     if !valid.wanted.paused {

@@ -3,6 +3,7 @@
 
 mod backups;
 mod clusters;
+mod restores;
 mod schedules;
 
 use std::collections::HashMap;
@@ -127,11 +128,12 @@ async fn watch(client: &Client, options: &Options, metrics: &Metrics) -> anyhow:
     } else {
         options.namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
-    let running = scopes.into_iter().flat_map(|scope| -> [BoxFuture<'_, ()>; 3] {
+    let running = scopes.into_iter().flat_map(|scope| -> [BoxFuture<'_, ()>; 4] {
         [
             clusters::control(client, scope, Arc::clone(&context)).boxed(),
             backups::control(client, scope, Arc::clone(&context)).boxed(),
             schedules::control(client, scope, Arc::clone(&context)).boxed(),
+            restores::control(client, scope, Arc::clone(&context)).boxed(),
         ]
     });
     select_all(running).await;

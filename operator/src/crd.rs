@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod cluster;
 pub mod deletion;
+pub mod in_place;
 pub mod member;
 pub mod restore;
 pub mod schedule;
@@ -17,6 +18,8 @@ pub use backup::EtcdBackupSpec;
 pub use backup::EtcdBackupStatus;
 pub use cluster::EtcdCluster;
 pub use cluster::EtcdClusterSpec;
+pub use in_place::EtcdRestore;
+pub use in_place::EtcdRestoreStatus;
 pub use member::EtcdMember;
 pub use member::EtcdMemberSpec;
 pub use schedule::EtcdBackupSchedule;
@@ -41,6 +44,7 @@ pub fn definitions() -> anyhow::Result<Vec<(String, String)>> {
         (EtcdMember::crd(), &[]),
         (EtcdBackup::crd(), backup::ROOT_RULES),
         (EtcdBackupSchedule::crd(), schedule::ROOT_RULES),
+        (EtcdRestore::crd(), in_place::ROOT_RULES),
     ];
     crds.into_iter()
         .map(|(crd, root)| {
@@ -79,7 +83,7 @@ mod tests {
             _ => true,
         };
         let mut looked_at = 0;
-        let mut left: Vec<_> = [EtcdCluster::crd(), EtcdBackup::crd(), EtcdBackupSchedule::crd()]
+        let mut left: Vec<_> = [EtcdCluster::crd(), EtcdBackup::crd(), EtcdBackupSchedule::crd(), EtcdRestore::crd()]
             .map(|crd| serde_json::to_value(crd).unwrap())
             .into();
         while let Some(value) = left.pop() {

@@ -17,6 +17,7 @@ pub mod tls;
 mod arguments;
 mod controller;
 mod fail;
+mod in_place;
 mod leadership;
 mod metrics;
 mod report;

@@ -17,6 +17,8 @@ pub const FINAL_OF: &str = "garboard.dev/final-of";
 pub const SERVES: &str = "garboard.dev/serves";
 /// On volumes of members that have left.
 pub const DETACHED: &str = "garboard.dev/detached";
+/// On volumes that a restore in place has put aside: the EtcdRestore. On its safety backup: the EtcdRestore's uid.
+pub const RESTORE: &str = "garboard.dev/restore";
 /// On volumes, in hex: whose data they hold.
 pub const CLUSTER_ID: &str = "garboard.dev/cluster-id";
 pub const MEMBER_ID: &str = "garboard.dev/member-id";

@@ -114,6 +114,19 @@ pub async fn act(
                 Ok(())
             }
         },
+        Step::PutAside { name, uid } => {
+            let restore = world.recorded.restore.as_ref().map(|restore| restore.name.as_str());
+            let marks = json!({names::DETACHED: Timestamp::now().to_string(), names::RESTORE: restore});
+            let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": marks}}));
+            volumes.patch(name, &PatchParams::default(), &patch).await?;
+            Ok(())
+        }
+        Step::TakeBack { name, uid } => {
+            let marks = json!({names::DETACHED: null, names::RESTORE: null});
+            let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": marks}}));
+            volumes.patch(name, &PatchParams::default(), &patch).await?;
+            Ok(())
+        }
         Step::DeleteMember { name } => match members.delete(name, &DeleteParams::default()).await {
             Err(error) if !is(&error, 404) => Err(error.into()),
             _ => Ok(()),
@@ -158,7 +171,9 @@ pub async fn act(
         | Step::GrantBootstrap { .. }
         | Step::Latch { .. }
         | Step::Begin(_)
-        | Step::End => Ok(()),
+        | Step::End
+        | Step::BeginRestore(_)
+        | Step::Forget => Ok(()),
     }
 }
 

@@ -30,6 +30,7 @@ use super::validate::Valid;
 use super::validate::bytes;
 use super::world;
 use super::world::Alarms;
+use super::world::Aside;
 use super::world::Entry;
 use super::world::Exit;
 use super::world::Known;
@@ -44,6 +45,7 @@ use super::world::parse_id;
 use crate::crd::EtcdCluster;
 use crate::crd::EtcdMember;
 use crate::crd::status::DetachedVolume;
+use crate::crd::status::RestoreInPlace;
 use crate::names;
 use crate::store;
 use crate::store::StoreError;
@@ -62,6 +64,7 @@ pub struct Objects {
     pub pods: BTreeMap<String, Pod>,
     pub volumes: BTreeMap<String, PersistentVolumeClaim>,
     pub detached: Vec<DetachedVolume>,
+    pub aside: Vec<Aside>,
     pub secrets: BTreeMap<String, Secret>,
     pub nodes: BTreeMap<String, Option<Node>>,
     /// Whether volumes of a class may grow; looked up when one is to.
@@ -109,6 +112,17 @@ fn sizes(volume: &PersistentVolumeClaim) -> (u64, Option<u64>) {
     (spec.and_then(bytes).unwrap_or(0), status.and_then(bytes))
 }
 
+/// `None`: no restore has put it aside.
+pub fn put_aside(volume: &PersistentVolumeClaim) -> Option<Aside> {
+    Some(Aside {
+        name: volume.name_any(),
+        uid: volume.uid().unwrap_or_default(),
+        restore: volume.annotations().get(names::RESTORE)?.clone(),
+        deleting: volume.metadata.deletion_timestamp.is_some(),
+        cluster_id: volume.annotations().get(names::CLUSTER_ID).and_then(|id| parse_id(id)),
+    })
+}
+
 fn class(volume: &PersistentVolumeClaim) -> Option<&String> {
     volume.spec.as_ref()?.storage_class_name.as_ref()
 }
@@ -132,9 +146,10 @@ pub async fn objects(client: &Client, valid: &Valid) -> kube::Result<Objects> {
         async { Api::<Secret>::namespaced(client.clone(), namespace).list(&labelled).await },
     )?;
     let by_name = |metadata: &ObjectMeta| metadata.name.clone().unwrap_or_default();
-    let mut detached = Vec::new();
+    let (mut detached, mut aside) = (Vec::new(), Vec::new());
     let mut attached = BTreeMap::new();
     for volume in volumes.items {
+        aside.extend(put_aside(&volume));
         match volume.annotations().get(names::DETACHED) {
             Some(since) => detached.push(DetachedVolume {
                 claim: volume.name_any(),
@@ -182,6 +197,7 @@ pub async fn objects(client: &Client, valid: &Valid) -> kube::Result<Objects> {
         pods,
         volumes: attached,
         detached,
+        aside,
         secrets,
         expandable,
         nodes: looked_at.into_iter().collect::<Result<_, _>>()?,
@@ -252,7 +268,7 @@ pub fn world(
     objects: &Objects,
     answers: &Answers,
     certificates: &Certificates,
-    restore: Option<Restore>,
+    (restore, asked): (Option<Restore>, Option<RestoreInPlace>),
     now: Timestamp,
 ) -> World {
     let status = cluster.status.clone().unwrap_or_default();
@@ -269,11 +285,14 @@ pub fn world(
             bootstrap: status.bootstrap.map(|bootstrap| bootstrap.member),
             operation: status.operation,
             reclaim: status.reclaim,
+            restore: status.restore,
         },
         members,
         uncertified: certificates.shared.clone(),
         restore,
         leaving: Leaving::default(),
+        asked,
+        aside: objects.aside.clone(),
         store: store(valid, answers),
         now,
         fresh_name: format!("{}-{}", valid.names.cluster, super::random_suffix()),

@@ -5,12 +5,14 @@
 //! - no member is added, and no Pod of a healthy one deleted, whose certificates would not let it start;
 //! - a Pod that may found a cluster is made only before the cluster's id is known, and for the one member that was recorded;
 //! - where a restore was asked for, no Pod founds a cluster without it;
+//! - one cluster makes way for another only as [`in_place`] may;
 //! - nobody is removed from the store, no volume given up and no Pod of a voter deleted unless that was recorded before;
 //! - nobody is made the leader who is not well, or whose node is to be emptied while there is another one;
 //! - nothing is compacted or defragmented, and no alarm taken back, but what [`space`] may;
 //! - a cluster that is deleted goes only when [`leave`] lets it, and until then it is kept as it is;
 //! - repeated steps come to an end.
 
+mod in_place;
 mod leader;
 mod leave;
 mod space;
@@ -32,6 +34,7 @@ use crate::crd::status::FinalBackupStatus;
 use crate::crd::status::Operation;
 use crate::crd::status::OperationType;
 use crate::crd::status::Reclaim;
+use crate::crd::status::RestoreInPlace;
 
 /// A member that was added has so long to catch up, until another one is tried.
 const ADD_LIMIT: SignedDuration = SignedDuration::from_mins(10);
@@ -107,6 +110,19 @@ pub enum Step {
     DeleteMember {
         name: String,
     },
+    /// Records which EtcdRestore replaces the cluster, before anything of it is done.
+    BeginRestore(RestoreInPlace),
+    /// Detaches a volume that is not to be used any more, and is to be kept.
+    PutAside {
+        name: String,
+        uid: String,
+    },
+    TakeBack {
+        name: String,
+        uid: String,
+    },
+    /// Records that nothing is left of the cluster that makes way.
+    Forget,
     Compact {
         revision: i64,
     },
@@ -148,10 +164,10 @@ pub fn plan(world: &World) -> Step {
     if world.wanted.paused {
         return Step::Wait("paused".to_owned());
     }
-    let step = match world.recorded.cluster_id {
+    let step = in_place::replace(world).or_else(|| match world.recorded.cluster_id {
         None => found(world),
         Some(cluster_id) => keep(world, cluster_id),
-    };
+    });
     match step {
         None if world.leaving.deleted => Step::Wait("it goes when its final backup is taken".to_owned()),
         None => Step::Steady,
@@ -211,6 +227,9 @@ fn find(world: &World) -> Step {
         return Step::Refuse(format!(
             "there is a Pod or a volume of {name}, and nobody knows whether it holds data: delete it if it does not"
         ));
+    }
+    if let Some(step) = in_place::left_aside(world) {
+        return step;
     }
     if let Some(why) = &world.uncertified {
         return Step::Wait(why.clone());

@@ -1,4 +1,4 @@
-//! `spec.bootstrap.restore`: the backup that a new cluster is founded from, and what has become of it in the founder's Pod.
+//! The backup that a new cluster is founded from, by `spec.bootstrap.restore` or an EtcdRestore, and what has become of it in the founder's Pod.
 
 use k8s_openapi::api::core::v1::ContainerState;
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
@@ -24,11 +24,13 @@ use crate::archive::Outcome;
 use crate::archive::Reason;
 use crate::backup;
 use crate::backup::Obstacle;
+use crate::crd;
 use crate::crd::EtcdBackup;
 use crate::crd::EtcdCluster;
 use crate::crd::EtcdClusterStatus;
 use crate::crd::backup::Phase;
 use crate::crd::restore::RestoreSource;
+use crate::crd::status::RestoreInPlace;
 
 const RESTORED: &str = "Restored";
 
@@ -41,15 +43,21 @@ pub async fn look(
 ) -> kube::Result<Option<Restore>> {
     let status = cluster.status.as_ref();
     let founded = status.is_some_and(|status| status.cluster_id.is_some());
-    let Some(asked) = valid.spec.bootstrap.restore.as_ref().filter(|_| !founded) else { return Ok(None) };
+    let record = status.and_then(|status| status.restore.as_ref()).filter(|record| record.is_under_way());
+    let Some(asked) = asked(valid, record).filter(|_| !founded) else { return Ok(None) };
     let file = file(client, &valid.names.namespace, &asked.source).await?;
     let backup = file.map(|(claim, file)| Backup { claim, file, revision_bump: asked.revision_bump });
     let founder = status.and_then(|status| status.bootstrap.as_ref()).and_then(|it| objects.pods.get(&it.member));
     Ok(Some(Restore { backup, trouble: founder.and_then(trouble) }))
 }
 
+/// What was asked for last.
+fn asked<'a>(valid: &'a Valid, record: Option<&'a RestoreInPlace>) -> Option<&'a crd::restore::Restore> {
+    record.map_or(valid.spec.bootstrap.restore.as_ref(), |record| record.from.as_ref())
+}
+
 /// The claim of the volume, and the file in it.
-async fn file(
+pub async fn file(
     client: &Client,
     namespace: &str,
     source: &RestoreSource,
@@ -142,8 +150,13 @@ pub fn verdict(
     step: &Step,
     status: &EtcdClusterStatus,
 ) -> Option<Verdict> {
+    let record = world.recorded.restore.as_ref().filter(|record| record.is_under_way());
+    if let (Step::Latch { cluster_id }, Some(back)) = (step, record.filter(|record| record.goes_back())) {
+        let message = format!("EtcdRestore {}: it is the cluster {cluster_id:x} again", back.name);
+        return Some(Verdict { kind: RESTORED, holds: Some(false), reason: "RolledBack", message });
+    }
     let restore = world.restore.as_ref()?;
-    let source = &valid.spec.bootstrap.restore.as_ref()?.source;
+    let source = &asked(valid, record)?.source;
     let seed = world.recorded.bootstrap.as_ref();
     let (holds, reason, message) = match (step, seed, &restore.backup, &restore.trouble) {
         (Step::Latch { .. }, Some(seed), ..) => {

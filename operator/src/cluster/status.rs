@@ -23,6 +23,7 @@ use crate::crd::EtcdClusterStatus;
 use crate::crd::status::Bootstrap;
 use crate::crd::status::MemberStatus;
 use crate::crd::status::OperationType;
+use crate::crd::status::RestoreStage;
 use crate::crd::status::Role;
 
 /// What a condition says.
@@ -103,12 +104,22 @@ fn record(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
         Step::Latch { cluster_id } => {
             status.cluster_id = Some(format!("{cluster_id:x}"));
             status.bootstrap = None;
+            if let Some(restore) = &mut status.restore {
+                restore.stage = RestoreStage::Done;
+            }
         }
         Step::Begin(operation) => status.operation = Some(operation.clone()),
         Step::End => status.operation = None,
         Step::Compact { .. } | Step::Defragment { .. } => {
             if let Some(operation) = &mut status.operation {
                 operation.asked_at = Some(Time(now));
+            }
+        }
+        Step::BeginRestore(restore) => status.restore = Some(restore.clone()),
+        Step::Forget => {
+            (status.cluster_id, status.bootstrap, status.operation) = (None, None, None);
+            if let Some(restore) = &mut status.restore {
+                restore.stage = RestoreStage::Starting;
             }
         }
         Step::FallShort(reclaim) => {
@@ -381,6 +392,15 @@ pub fn describe(step: &Step) -> String {
         Step::MoveLeader { to } => format!("moving the leadership to {to:x}"),
         Step::RetireVolume { name, .. } => format!("giving up the volume of {name}"),
         Step::DeleteMember { name } => format!("deleting EtcdMember {name}"),
+        Step::BeginRestore(restore) if restore.goes_back() => {
+            format!("EtcdRestore {}: going back to the cluster {}", restore.name, restore.cluster_id)
+        }
+        Step::BeginRestore(restore) => {
+            format!("EtcdRestore {}: the cluster {} makes way", restore.name, restore.cluster_id)
+        }
+        Step::PutAside { name, .. } => format!("putting the volume of {name} aside"),
+        Step::TakeBack { name, .. } => format!("taking the volume of {name} back"),
+        Step::Forget => "nothing is left of the cluster that made way but its volumes".to_owned(),
         Step::Compact { revision } => format!("compacting to revision {revision}"),
         Step::Defragment { name } => format!("defragmenting {name}"),
         Step::Disarm { id } => format!("disarming the NOSPACE alarm of {id:x}"),

@@ -9,6 +9,8 @@ use crate::backup::Obstacle;
 use crate::crd::status::FinalBackupStatus;
 use crate::crd::status::Operation;
 use crate::crd::status::Reclaim;
+use crate::crd::status::RestoreInPlace;
+use crate::crd::status::RestoreStage;
 
 /// A database below this share of its quota has room for writes.
 const ROOM_PERCENT: u64 = 80;
@@ -25,6 +27,10 @@ pub struct World {
     /// That was asked for; `None` also once the cluster is founded.
     pub restore: Option<Restore>,
     pub leaving: Leaving,
+    /// The EtcdRestore that may replace the cluster by another: it was confirmed.
+    pub asked: Option<RestoreInPlace>,
+    /// Volumes that restores in place have put aside.
+    pub aside: Vec<Aside>,
     pub store: Store,
     pub now: Timestamp,
     /// A name that nobody has had.
@@ -56,6 +62,19 @@ pub struct Recorded {
     pub bootstrap: Option<String>,
     pub operation: Option<Operation>,
     pub reclaim: Option<Reclaim>,
+    pub restore: Option<RestoreInPlace>,
+}
+
+/// A volume that belongs to no member now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// The claim, which has the member's name.
+    pub name: String,
+    pub uid: String,
+    /// The EtcdRestore that has put it aside.
+    pub restore: String,
+    pub deleting: bool,
+    pub cluster_id: Option<u64>,
 }
 
 /// What the cluster is to be founded from.
@@ -256,6 +275,30 @@ impl World {
     /// Why a Pod of `member` could not start.
     pub fn uncertified<'a>(&'a self, member: &'a Member) -> Option<&'a String> {
         member.uncertified.as_ref().or(self.uncertified.as_ref())
+    }
+}
+
+// === impl RestoreInPlace ===
+
+impl RestoreInPlace {
+    pub fn is_under_way(&self) -> bool {
+        self.stage != RestoreStage::Done
+    }
+
+    /// It goes back to the cluster that was.
+    pub fn goes_back(&self) -> bool {
+        self.from.is_none()
+    }
+
+    /// Whether these are the data of the cluster that makes way, or that is gone back to.
+    pub fn is_of_old(&self, cluster_id: u64) -> bool {
+        parse_id(&self.cluster_id) == Some(cluster_id)
+    }
+
+    /// Whether a volume is to be taken back.
+    pub fn takes_back(&self, volume: &Aside) -> bool {
+        let of_old = volume.cluster_id.is_some_and(|id| self.is_of_old(id));
+        self.goes_back() && of_old && !volume.deleting
     }
 }
 

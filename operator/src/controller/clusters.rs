@@ -35,6 +35,7 @@ use crate::cluster::status::describe_turn;
 use crate::cluster::validate::Plane;
 use crate::crd::EtcdCluster;
 use crate::crd::EtcdMember;
+use crate::crd::EtcdRestore;
 use crate::crd::status::OperationType;
 use crate::names;
 
@@ -62,6 +63,10 @@ pub async fn control(client: &Client, namespace: Option<&str>, context: Arc<Cont
         })
         .watches(scoped::<EtcdMember>(client, namespace), labelled(), move |member| {
             of_cluster(member.labels(), member.namespace())
+        })
+        .watches(scoped::<DeserializeGuard<EtcdRestore>>(client, namespace), watcher::Config::default(), |restore| {
+            let reference = ObjectRef::<Guarded>::new(&restore.0.as_ref().ok()?.spec.cluster_ref.name);
+            Some(reference.within(&restore.namespace()?))
         })
         .run(reconcile, failed, Arc::clone(&context))
         .for_each(|result| {
@@ -119,6 +124,9 @@ async fn tell(context: &Context, cluster: &EtcdCluster, step: &Step) {
         Step::ExpandVolume { .. } => (EventType::Normal, "ExpandVolume"),
         Step::DeletePod { .. } => (EventType::Normal, "DeletePod"),
         Step::RetireVolume { .. } => (EventType::Normal, "VolumeReleased"),
+        Step::BeginRestore(_) => (EventType::Normal, "Restore"),
+        Step::PutAside { .. } => (EventType::Normal, "VolumePutAside"),
+        Step::TakeBack { .. } => (EventType::Normal, "VolumeTakenBack"),
         Step::Compact { .. } => (EventType::Normal, "Compact"),
         Step::Disarm { .. } => (EventType::Normal, "Disarm"),
         Step::FallShort(_) => (EventType::Warning, "ReclaimNotEnough"),

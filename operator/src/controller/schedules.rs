@@ -1,6 +1,5 @@
 //! EtcdBackupSchedules: looked at when they or their backups change, and when it is time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -23,8 +22,10 @@ use super::WORKERS;
 use super::failed;
 use super::now;
 use super::scoped;
+use crate::cluster::act::ActError;
 use crate::crd::EtcdBackup;
 use crate::crd::EtcdBackupSchedule;
+use crate::in_place;
 use crate::names;
 use crate::schedule;
 use crate::schedule::plan::Step;
@@ -54,7 +55,7 @@ pub async fn control(client: &Client, namespace: Option<&str>, context: Arc<Cont
 async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
     let Some(schedule) = now(&context, &seen).await? else { return Ok(Action::await_change()) };
     let uid = schedule.uid().unwrap_or_default();
-    match schedule::pass(&context.client, &schedule, &BTreeSet::new()).await {
+    match pass(&context.client, &schedule).await {
         Ok(passed) => {
             context.ended_well(&uid);
             tell(&context, &schedule, &passed.step).await;
@@ -65,6 +66,11 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
             Ok(Action::requeue(context.back_off(&uid)))
         }
     }
+}
+
+async fn pass(client: &Client, schedule: &EtcdBackupSchedule) -> Result<schedule::Passed, ActError> {
+    let in_use = in_place::backups_in_use(client, &schedule.namespace().unwrap_or_default()).await?;
+    schedule::pass(client, schedule, &in_use).await
 }
 
 async fn tell(context: &Context, schedule: &EtcdBackupSchedule, step: &Step) {

@@ -239,6 +239,23 @@ pub enum VerificationResult {
     Failed,
 }
 
+// === impl BackupTemplate ===
+
+impl BackupTemplate {
+    /// With the defaults for all else.
+    pub fn new(destination: Destination) -> Self {
+        Self {
+            destination,
+            source: SnapshotSource::default(),
+            compression: Compression::default(),
+            verify: Verify::default(),
+            deletion_policy: DeletionPolicy::default(),
+            active_deadline_seconds: active_deadline(),
+            backoff_limit: backoff_limit(),
+        }
+    }
+}
+
 // === impl EtcdBackup ===
 
 impl EtcdBackup {

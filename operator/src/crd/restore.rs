@@ -29,7 +29,7 @@ pub struct Restore {
     pub revision_bump: i64,
 }
 
-fn revision_bump() -> i64 {
+pub(super) fn revision_bump() -> i64 {
     1_000_000_000
 }
 

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::restore::Restore;
+
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EtcdClusterStatus {
@@ -39,6 +41,9 @@ pub struct EtcdClusterStatus {
     /// What is under way; written before anything is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// The EtcdRestore that is under way, or the last one; written before anything of it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreInPlace>,
     /// The last reclaim of space that was not enough, until no NOSPACE is raised any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reclaim: Option<Reclaim>,
@@ -60,6 +65,31 @@ pub struct EtcdClusterStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
     pub member: String,
+}
+
+/// One cluster makes way for another one of the same name.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreInPlace {
+    /// Of the EtcdRestore.
+    pub name: String,
+    pub uid: String,
+    pub stage: RestoreStage,
+    /// That makes way, or that is gone back to, in hex.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// What the new cluster begins with. Absent: the old volumes are taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Restore>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreStage {
+    /// The members end, and their volumes are put aside.
+    Stopping,
+    /// Nothing of them is left: the other cluster begins.
+    Starting,
+    Done,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]

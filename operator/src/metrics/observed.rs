@@ -16,6 +16,7 @@ use super::opts;
 use crate::crd::EtcdBackup;
 use crate::crd::EtcdBackupSchedule;
 use crate::crd::EtcdCluster;
+use crate::crd::EtcdRestore;
 use crate::crd::backup::Phase;
 use crate::crd::backup::VerificationResult;
 
@@ -36,6 +37,7 @@ pub struct Observed {
     last_size: GaugeVec,
     schedule_success: GaugeVec,
     schedule_next: GaugeVec,
+    restores: GaugeVec,
 }
 
 #[derive(Default)]
@@ -43,6 +45,7 @@ struct Stores {
     clusters: Vec<Guarded<EtcdCluster>>,
     backups: Vec<Guarded<EtcdBackup>>,
     schedules: Vec<Guarded<EtcdBackupSchedule>>,
+    restores: Vec<Guarded<EtcdRestore>>,
 }
 
 // === impl Observed ===
@@ -93,6 +96,7 @@ impl Observed {
                 "When the next backup of a schedule is due, in seconds since the epoch; absent while it is suspended.",
                 schedule,
             )?,
+            restores: gauge("restores", "EtcdRestores of a cluster, by phase.", &["namespace", "cluster", "phase"])?,
         })
     }
 
@@ -108,6 +112,10 @@ impl Observed {
         self.stores.lock().schedules.push(store);
     }
 
+    pub fn watch_restores(&self, store: Guarded<EtcdRestore>) {
+        self.stores.lock().restores.push(store);
+    }
+
     fn gauges(&self) -> [&GaugeVec; 11] {
         [
             &self.condition,
@@ -121,6 +129,7 @@ impl Observed {
             &self.last_size,
             &self.schedule_success,
             &self.schedule_next,
+            &self.restores,
         ]
     }
 
@@ -168,6 +177,12 @@ impl Observed {
         }
     }
 
+    fn restore(&self, restore: &EtcdRestore) {
+        let phase = restore.status.as_ref().map(|status| status.phase).unwrap_or_default();
+        let (namespace, cluster) = (restore.namespace().unwrap_or_default(), &restore.spec.cluster_ref.name);
+        self.restores.with_label_values(&[&namespace, cluster, &format!("{phase:?}")]).inc();
+    }
+
     fn schedule(&self, schedule: &EtcdBackupSchedule) {
         let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
         let labels = [namespace.as_str(), name.as_str(), schedule.spec.cluster_ref.name.as_str()];
@@ -199,6 +214,9 @@ impl Collector for Observed {
         }
         for schedule in stores.schedules.iter().flat_map(Store::state) {
             schedule.0.iter().for_each(|schedule| self.schedule(schedule));
+        }
+        for restore in stores.restores.iter().flat_map(Store::state) {
+            restore.0.iter().for_each(|restore| self.restore(restore));
         }
         self.gauges().into_iter().flat_map(Collector::collect).collect()
     }

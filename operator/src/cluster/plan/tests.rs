@@ -1,5 +1,6 @@
 //! The plan against a model of a cluster that obeys its steps while everything else goes wrong.
 
+mod in_place;
 mod leader;
 mod leave;
 mod restore;
@@ -12,6 +13,7 @@ use k8s_openapi::jiff::SignedDuration;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 
+use self::in_place::Replaced;
 use self::space::Databases;
 use super::super::world::Leaving;
 use super::super::world::Pod;
@@ -20,6 +22,7 @@ use super::super::world::Restore;
 use super::super::world::Volume;
 use super::super::world::Wanted;
 use super::*;
+use crate::crd::status::RestoreStage;
 
 const CLUSTER: u64 = 0xc1;
 /// Steps within which a cluster that nobody disturbs is as it is wanted.
@@ -109,6 +112,9 @@ struct Model {
     /// Whose data is whole.
     whole: BTreeMap<u64, bool>,
     founded: bool,
+    /// Of the store.
+    cluster: u64,
+    replaced: Replaced,
     /// That was asked for.
     restore: Option<Restore>,
     names: usize,
@@ -143,6 +149,8 @@ impl Model {
             uncertified: None,
             restore: None,
             leaving: Leaving::default(),
+            asked: None,
+            aside: Vec::new(),
             store: Store::Unknown,
             now: Timestamp::UNIX_EPOCH,
             fresh_name: "m0".to_owned(),
@@ -153,6 +161,8 @@ impl Model {
             leader: 0,
             whole: BTreeMap::new(),
             founded: false,
+            cluster: CLUSTER,
+            replaced: Replaced::default(),
             restore: None,
             names: 0,
             expandable: true,
@@ -190,17 +200,23 @@ impl Model {
             |member: &&Member| member.pod.as_ref().is_some_and(|pod| pod.founds && !pod.deleting && !pod.finished);
         let founder = self.world.members.values().find(may).map(|member| member.peer_url.clone());
         let refused = self.restore.as_ref().is_some_and(|restore| restore.trouble.is_some());
-        if let Some(url) = founder.filter(|_| !self.founded && !refused) {
-            self.founded = true;
-            self.entries.push(Entry { id: 1, peer_urls: vec![url], ours: true, ..Entry::default() });
-            self.whole.insert(1, true);
-        }
+        let Some(url) = founder.filter(|url| (!self.founded || self.makes_way_for(url)) && !refused) else { return };
+        self.founded = true;
+        let id = self.fresh_id();
+        self.replaced.urls.insert(url.clone());
+        self.entries.push(Entry { id, peer_urls: vec![url], ours: true, ..Entry::default() });
+        self.whole.insert(id, true);
+    }
+
+    fn fresh_id(&self) -> u64 {
+        self.whole.keys().max().map_or(1, |id| id + 1)
     }
 
     /// What is true now: who is well, and what the members say.
     fn settle(&mut self) {
+        self.come_back();
         self.found();
-        self.world.restore = self.restore.clone().filter(|_| self.world.recorded.cluster_id.is_none());
+        self.world.restore = self.to_restore().filter(|_| self.world.recorded.cluster_id.is_none());
         self.world.now = self.world.now.checked_add(SignedDuration::from_secs(self.pass_s)).unwrap();
         let (now, expandable, volumes) = (self.world.now, self.expandable, self.world.wanted.volumes);
         let names: Vec<String> = self.world.members.keys().cloned().collect();
@@ -257,7 +273,13 @@ impl Model {
         self.world.store = if serves && !self.hidden {
             let alarms = Some(self.databases.alarms.clone()).filter(|_| !self.databases.deaf);
             let entries = self.entries.clone();
-            Store::Known(Known { cluster_id: CLUSTER, leader: self.leader, entries, revision: space::REVISION, alarms })
+            Store::Known(Known {
+                cluster_id: self.cluster,
+                leader: self.leader,
+                entries,
+                revision: space::REVISION,
+                alarms,
+            })
         } else {
             Store::Unknown
         };
@@ -275,6 +297,9 @@ impl Model {
     /// A voter whose node or volume is lost counts no more than one whose data is.
     fn is_stuck(&self, entry: &Entry) -> bool {
         let member = self.world.members.values().find(|member| entry.peer_urls.contains(&member.peer_url));
+        if self.is_aside(entry) {
+            return false;
+        }
         member.is_none_or(|member| {
             (self.world.wanted.volumes && member.volume.as_ref().is_none_or(|volume| volume.deleting))
                 || member.pod.as_ref().is_some_and(|pod| pod.node_lost_since.is_some())
@@ -373,7 +398,7 @@ impl Model {
         if let Step::CreatePod { name, start: Start::Found(from) } = step {
             assert!(self.world.recorded.cluster_id.is_none(), "{name} founds a second cluster");
             assert_eq!(self.world.recorded.bootstrap.as_ref(), Some(name));
-            let wanted = self.restore.as_ref().map(|restore| restore.backup.clone().expect("founded without a backup"));
+            let wanted = self.to_restore().map(|restore| restore.backup.clone().expect("founded without a backup"));
             assert_eq!(*from, wanted, "{name} founds something else than was asked for");
         }
         self.judge_leaving(step);
@@ -382,6 +407,9 @@ impl Model {
             assert!(self.expandable && !volumes.any(|volume| volume.is_growing() && !volume.deleting), "{step:?}");
             let volume = self.world.members[name].volume.as_ref().unwrap();
             assert!(volume.requested < self.world.wanted.volume_size, "{step:?}: a volume never shrinks");
+        }
+        if self.judge_in_place(step) {
+            return;
         }
         let Store::Known(known) = &self.world.store else {
             assert!(
@@ -437,6 +465,12 @@ impl Model {
             Step::GrantBootstrap { member } => self.world.recorded.bootstrap = Some(member),
             Step::Latch { cluster_id } => {
                 (self.world.recorded.cluster_id, self.world.recorded.bootstrap) = (Some(cluster_id), None);
+                if let Some(restore) = &mut self.world.recorded.restore {
+                    restore.stage = RestoreStage::Done;
+                }
+            }
+            Step::BeginRestore(_) | Step::PutAside { .. } | Step::TakeBack { .. } | Step::Forget => {
+                self.replace(step);
             }
             Step::Begin(operation) => self.world.recorded.operation = Some(operation),
             Step::End => self.world.recorded.operation = None,
@@ -477,7 +511,8 @@ impl Model {
                 }
             }
             Step::AddLearner { peer_url, .. } => {
-                let id = self.whole.keys().max().map_or(1, |id| id + 1);
+                let id = self.fresh_id();
+                self.replaced.urls.insert(peer_url.clone());
                 self.whole.insert(id, true);
                 self.entries.push(Entry {
                     id,

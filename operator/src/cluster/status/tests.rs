@@ -20,6 +20,8 @@ fn world(no_space: Option<&[u64]>, reclaim: bool) -> World {
         uncertified: None,
         restore: None,
         leaving: Leaving::default(),
+        asked: None,
+        aside: Vec::new(),
         store: Store::Known(Known { alarms, ..Known::default() }),
         now: Timestamp::UNIX_EPOCH,
         fresh_name: String::new(),

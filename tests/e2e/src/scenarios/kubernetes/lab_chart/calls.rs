@@ -22,7 +22,8 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdclusters/status", &["update"]),
     // names.rs: `owner` blocks the deletion of the owner, which OwnerReferencesPermissionEnforcement asks this for.
     call("garboard.dev", "etcdclusters/finalizers", &["update"]),
-    // controller/backups.rs: `control`; controller.rs: `now`; cluster/act.rs: `finalizer` patches; schedule.rs: `act` makes and deletes them, cluster/deletion.rs, too; cluster/restore.rs: `file`.
+    // controller/backups.rs: `control`; controller.rs: `now`; cluster/act.rs: `finalizer` patches; schedule.rs: `act` makes and deletes them, cluster/deletion.rs, too; cluster/restore.rs: `file`;
+    // in_place.rs: `take_safety_backup`.
     call("garboard.dev", "etcdbackups", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdbackups/status", &["update"]),
@@ -30,6 +31,10 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdbackupschedules", &["get", "list", "watch"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdbackupschedules/status", &["update"]),
+    // controller/restores.rs: `control`; controller.rs: `now`; in_place.rs: `all` lists.
+    call("garboard.dev", "etcdrestores", &["get", "list", "watch"]),
+    // cluster.rs: `write`.
+    call("garboard.dev", "etcdrestores/status", &["update"]),
     // backup/build.rs: the owner of Jobs, as of a cluster's objects.
     call("garboard.dev", "etcdbackups/finalizers", &["update"]),
     // controller/backups.rs: `control`; backup/fetch.rs: `job`; backup.rs: `act`.
@@ -42,7 +47,7 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdmembers", &["get", "list", "watch", "create", "patch", "delete"]),
     // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreatePod, DeletePod.
     call("", "pods", &["get", "list", "watch", "create", "delete"]),
-    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume; cluster/deletion.rs: `hold`, `forget`.
+    // controller/clusters.rs: `control`; cluster/act.rs: `is_ours`, CreateVolume, Identify, RetireVolume, PutAside, TakeBack; cluster/deletion.rs: `hold`, `forget`.
     call("", "persistentvolumeclaims", &["get", "list", "watch", "create", "patch", "delete"]),
     // cluster.rs: `services` applies, which is a patch that may create; cluster/act.rs: `is_ours`.
     call("", "services", &["get", "create", "patch"]),
