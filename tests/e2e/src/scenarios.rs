@@ -316,6 +316,13 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_upgrade,
         ),
+        scenario(
+            "operator-restore-in-place",
+            "an EtcdCluster that a live Kubernetes stores in goes back to a backup, once that is confirmed, and forth again, while operators die at each step",
+            Nodes,
+            true,
+            operator::operator_restore_in_place,
+        ),
     ]
 }
 

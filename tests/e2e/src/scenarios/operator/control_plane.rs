@@ -55,11 +55,16 @@ impl<'a> ControlPlane<'a> {
         let plane = Self { cluster, replicas: Cell::new(1) };
         let ready = ["wait", "--for=condition=Ready", "pod/plane", "--timeout=240s"];
         cluster.kubectl(&ready)?.success("wait").with_context(|| plane.log())?;
-        let create = plane.command(&["--stdin"], &["create", "--filename=-"]);
-        let mut create = cluster.command("kubectl", &create.iter().map(String::as_str).collect::<Vec<_>>());
-        run_with_input(&mut create, DEPLOYMENT)?.success("create a Deployment")?;
+        plane.create(DEPLOYMENT)?;
         plane.reconciles()?;
         Ok(plane)
+    }
+
+    fn create(&self, manifest: &str) -> anyhow::Result<()> {
+        let create = self.command(&["--stdin"], &["create", "--filename=-"]);
+        let mut create = self.cluster.command("kubectl", &create.iter().map(String::as_str).collect::<Vec<_>>());
+        run_with_input(&mut create, manifest)?.success("create a Deployment")?;
+        Ok(())
     }
 
     fn log(&self) -> String {
@@ -73,9 +78,23 @@ impl<'a> ControlPlane<'a> {
         [&exec, flags, &inner, args].concat().into_iter().map(str::to_owned).collect()
     }
 
-    fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
         let args = self.command(&[], args);
         self.cluster.kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    pub fn ok(&self, args: &[&str]) -> anyhow::Result<String> {
+        Ok(self.kubectl(args)?.success(&format!("kubectl {} in it", args.join(" ")))?.stdout)
+    }
+
+    /// Another Deployment, which its controller has never seen.
+    pub fn deploys(&self, name: &str) -> anyhow::Result<()> {
+        self.create(&DEPLOYMENT.replace("\"web\"", &format!("{name:?}")))?;
+        until(&format!("Pod of the Deployment {name}"), LIMIT, || {
+            let output = self.kubectl(&["get", "deployment", name, "--output=jsonpath={.status.replicas}"])?;
+            Ok((output.stdout == "1").then_some(()))
+        })
+        .with_context(|| self.log())
     }
 
     /// A Deployment is scaled, and its controller makes or deletes the Pods.

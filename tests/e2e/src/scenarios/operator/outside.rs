@@ -85,6 +85,7 @@ impl<'a> Outside<'a> {
         let node = self.cluster.node(1)?;
         let mut command = node.beside(&self.program, &["run", "--leader-elect=false"])?;
         command.args(["--image=localhost/garboard", &format!("--cluster-domain={DOMAIN}")]);
+        command.arg(format!("--operator-image=localhost/garboard-operator:{}", env!("CARGO_PKG_VERSION")));
         command.arg(format!("--listen=127.0.0.1:{}", 18080 + n % 1000));
         command.env("KUBECONFIG", &self.kubeconfig).env("HOSTNAME", format!("outside-{n}"));
         match dies {
