@@ -7,6 +7,7 @@ pub mod manifest;
 pub mod take;
 
 mod compare;
+mod copy;
 mod delete;
 mod folder;
 mod member;
@@ -51,6 +52,8 @@ pub enum Command {
     UnpackFile(PathBuf, PathBuf),
     /// Removes what was unpacked.
     Discard(PathBuf),
+    /// Copies a folder.
+    Copy(PathBuf, PathBuf),
     /// Holds the member at this host, which was started from the snapshot, against the manifest.
     Compare(Folder, String),
     /// Removes the backup; with a uid only if it is of that EtcdBackup.
@@ -170,6 +173,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Unpack(folder, to) => unpack::unpack(folder, to).map(told),
         Command::UnpackFile(file, to) => unpack::unpack_file(file, to).map(|manifest| manifest.and_then(told)),
         Command::Discard(file) => unpack::discard(file).map(|()| None),
+        Command::Copy(from, to) => copy::copy(from, to).map(|()| None),
         Command::Compare(folder, host) => block_on(compare::compare(folder, host)).map(Outcome::Compared).map(Some),
         Command::Delete(folder, uid) => delete::delete(folder, uid.as_deref()).map(|()| None),
     };

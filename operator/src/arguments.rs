@@ -21,6 +21,7 @@ const USAGE: &str =
                          --namespace NAME --cluster NAME --backup NAME --uid UID --compression zstd|none
        garboard-operator backup unpack {--folder DIRECTORY --backup NAME | --file FILE} --to FILE
        garboard-operator backup discard --file FILE
+       garboard-operator backup copy --folder DIRECTORY --to DIRECTORY
        garboard-operator backup compare --folder DIRECTORY --backup NAME --host HOST
        garboard-operator backup delete --folder DIRECTORY --backup NAME [--uid UID]
 
@@ -44,7 +45,7 @@ backup runs in the Pods of backups; each tells what came of it in /dev/terminati
   --folder           of the cluster, on the volume: its name is the cluster's
   --member           members that are asked for a snapshot, in this order
   --tls              where tls.crt, tls.key and ca.crt are; absent: plain text
-  --to               the file that gets the raw snapshot
+  --to               the file that gets the raw snapshot; copy: the folder that becomes the same
   --file             unpack: an archive with its manifest beside it, or a raw snapshot; discard: what --to was
   --host             of a member that was started from it, in plain text
   --uid              of the EtcdBackup; delete: removes nothing that is another one's";
@@ -127,6 +128,7 @@ fn backup(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
         "take" => &["--member", "--tls", "--folder", "--namespace", "--cluster", "--backup", "--uid", "--compression"],
         "unpack" => &["--folder", "--backup", "--file", "--to"],
         "discard" => &["--file"],
+        "copy" => &["--folder", "--to"],
         "compare" => &["--folder", "--backup", "--host"],
         "delete" => &["--folder", "--backup", "--uid"],
         other => return Err(format!("backup takes no {other:?}\n{USAGE}")),
@@ -146,6 +148,9 @@ fn backup(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut needed = |name: &str| last(name).ok_or_else(|| format!("backup {what} needs {name}\n{USAGE}"));
     if what == "discard" {
         return Ok(Command::Backup(archive::Command::Discard(needed("--file")?.into())));
+    }
+    if what == "copy" {
+        return Ok(Command::Backup(archive::Command::Copy(needed("--folder")?.into(), needed("--to")?.into())));
     }
     if let Some(file) = unpacked {
         return Ok(Command::Backup(archive::Command::UnpackFile(file.into(), needed("--to")?.into())));
@@ -213,6 +218,8 @@ mod tests {
         assert!(matches!(unpacked, archive::Command::UnpackFile(file, _) if file.ends_with("f/b.db.zst")));
         assert!(matches!(backup("backup discard --file t").unwrap(), archive::Command::Discard(_)));
         assert!(backup("backup discard").is_err());
+        assert!(matches!(backup("backup copy --folder f --to t").unwrap(), archive::Command::Copy(..)));
+        assert!(backup("backup copy --folder f").is_err());
         let deleted = backup("backup delete --folder f --backup b").unwrap();
         assert!(matches!(deleted, archive::Command::Delete(_, None)));
     }

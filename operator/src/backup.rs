@@ -28,9 +28,16 @@ use crate::fail;
 use crate::fail::Point;
 use crate::names;
 use build::Plan;
+pub use build::SERVICE_ACCOUNT;
+pub use build::failure_policy;
+pub use build::service_account;
+pub use build::tolerations;
 use fetch::FINALIZER;
 use fetch::Source;
+pub use fetch::ended;
+pub use fetch::failure;
 pub use fetch::held_up;
+pub use fetch::pods_of;
 pub use fetch::read_failure;
 pub use plan::Obstacle;
 pub use plan::Step;
@@ -131,7 +138,7 @@ fn job(backup: &EtcdBackup, world: &World, source: Result<Source, Obstacle>, tas
 }
 
 /// Creates; one that is there is looked at by the next pass.
-async fn create<K>(api: &Api<K>, object: &K) -> Result<(), ActError>
+pub async fn create<K>(api: &Api<K>, object: &K) -> Result<(), ActError>
 where
     K: Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {

@@ -3,23 +3,28 @@
 //! It decides, and says so in its status; what that means for Pods and volumes is the EtcdCluster's own next steps
 //! (`cluster/plan/in_place.rs`), which look at the statuses of EtcdRestores.
 
+mod build;
 mod fetch;
 mod plan;
 mod status;
+mod survivors;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::Client;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use kube::api::PostParams;
 use kube::core::DeserializeGuard;
 
-use crate::cluster::act;
+use crate::backup;
 use crate::cluster::act::ActError;
+use crate::cluster::validate::Defaults;
+use crate::cluster::validate::Valid;
 use crate::cluster::write;
 use crate::crd;
 use crate::crd::EtcdBackup;
@@ -29,6 +34,8 @@ use crate::crd::EtcdRestore;
 use crate::crd::backup::BackupTemplate;
 use crate::crd::in_place::Phase;
 use crate::crd::in_place::SafetyBackup;
+use crate::crd::restore::RestoreSource;
+use crate::crd::restore::RestoreVolume;
 use crate::crd::status::RestoreInPlace;
 use crate::crd::status::RestoreStage;
 use crate::fail;
@@ -54,22 +61,38 @@ pub struct Passed {
 ///
 /// # Errors
 /// The API server refuses.
-pub async fn pass(client: &Client, restore: &EtcdRestore) -> Result<Passed, ActError> {
-    let (world, old) = fetch::fetch(client, restore).await?;
+pub async fn pass(client: &Client, restore: &EtcdRestore, defaults: &Defaults) -> Result<Passed, ActError> {
+    let fetch::Fetched { world, old, valid } = fetch::fetch(client, restore, defaults).await?;
     let step = plan::plan(&world);
     write(client, restore, status::status(restore, &world, old, &step)).await?;
     fail::reached(Point::Recorded, &step);
-    if let (Step::TakeSafetyBackup, Some(asked)) = (&step, &restore.spec.safety_backup) {
-        take_safety_backup(client, restore, asked).await?;
-    }
+    act(client, restore, &step, valid.as_ref()).await?;
     fail::reached(Point::Acted, &step);
     let again = match &step {
         Step::Rest => None,
         Step::Wait(_) if world.phase.is_at_work() => Some(WATCHING),
         Step::Wait(_) | Step::Withdraw(_) | Step::Propose(_) => Some(WAITING),
+        Step::Choose(_) => Some(WATCHING),
         _ => Some(SOON),
     };
     Ok(Passed { step, again })
+}
+
+/// Does what changes something besides the status.
+async fn act(client: &Client, restore: &EtcdRestore, step: &Step, valid: Option<&Valid>) -> Result<(), ActError> {
+    match (step, &restore.spec.safety_backup, valid) {
+        (Step::TakeSafetyBackup, Some(asked), _) => take_safety_backup(client, restore, asked).await,
+        (Step::Inspect(member), _, Some(valid)) => run(client, restore, &build::inspect(restore, valid, member)).await,
+        (Step::Salvage(member), _, Some(valid)) => run(client, restore, &build::salvage(restore, valid, member)).await,
+        _ => Ok(()),
+    }
+}
+
+async fn run(client: &Client, restore: &EtcdRestore, job: &Job) -> Result<(), ActError> {
+    let namespace = restore.namespace().unwrap_or_default();
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+    backup::create(&accounts, &backup::service_account(&namespace)).await?;
+    backup::create(&Api::<Job>::namespaced(client.clone(), &namespace), job).await
 }
 
 fn safety_backup_name(restore: &EtcdRestore) -> String {
@@ -80,15 +103,11 @@ fn safety_backup_name(restore: &EtcdRestore) -> String {
 async fn take_safety_backup(client: &Client, restore: &EtcdRestore, asked: &SafetyBackup) -> Result<(), ActError> {
     let template = BackupTemplate::new(asked.destination.clone());
     let spec = EtcdBackupSpec { cluster_ref: restore.spec.cluster_ref.clone(), template };
-    let mut backup = EtcdBackup::new(&safety_backup_name(restore), spec);
-    backup.metadata.labels = Some(BTreeMap::from([(names::RESTORE.to_owned(), restore.uid().unwrap_or_default())]));
+    let mut made = EtcdBackup::new(&safety_backup_name(restore), spec);
+    made.metadata.labels = Some(BTreeMap::from([(names::RESTORE.to_owned(), restore.uid().unwrap_or_default())]));
     let api = Api::<EtcdBackup>::namespaced(client.clone(), &restore.namespace().unwrap_or_default());
-    let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&params, &backup).await {
-        Err(error) if !act::is_already_there(&error) => Err(error.into()),
-        // Whose it is sees the next pass.
-        _ => Ok(()),
-    }
+    // Whose it is sees the next pass.
+    backup::create(&api, &made).await
 }
 
 /// Those that can be read, of a namespace.
@@ -118,16 +137,23 @@ fn wants(restore: &EtcdRestore, seen: Option<i64>) -> Option<RestoreInPlace> {
     let plan = status.plan.as_ref()?;
     let newest = seen.max(plan.newest_revision).unwrap_or(0);
     let behind = newest.saturating_sub(plan.revision.unwrap_or(0)).max(0);
-    let from = crd::restore::Restore {
-        source: restore.spec.source.clone(),
-        revision_bump: restore.spec.revision_bump.saturating_add(behind).min(BUMP_MAX),
+    let rollback = status.phase == Phase::RollingBack;
+    let salvaged = || {
+        let claim_name = plan.survivor.clone().filter(|_| status.phase == Phase::Restoring)?;
+        let path = format!("{}/{}.db.zst", build::salvage_folder(restore), restore.name_any());
+        Some(RestoreSource { volume: Some(RestoreVolume { claim_name, path }), ..RestoreSource::default() })
     };
+    let source = restore.spec.source.file().or_else(salvaged).filter(|_| !rollback);
     Some(RestoreInPlace {
         name: restore.name_any(),
         uid: restore.uid()?,
         stage: RestoreStage::Stopping,
         cluster_id: plan.cluster_id.clone(),
-        from: (status.phase != Phase::RollingBack).then_some(from),
+        rollback,
+        from: source.map(|source| crd::restore::Restore {
+            source,
+            revision_bump: restore.spec.revision_bump.saturating_add(behind).min(BUMP_MAX),
+        }),
     })
 }
 
@@ -143,11 +169,12 @@ pub async fn backups_in_use(client: &Client, namespace: &str) -> kube::Result<BT
         let phase = restore.status.as_ref().map(|status| status.phase).unwrap_or_default();
         !phase.is_final()
     });
-    let sources = of_clusters.chain(restores.map(|restore| restore.spec.source));
-    Ok(sources.filter_map(|source| Some(source.backup_ref?.name)).collect())
+    let backups = of_clusters.filter_map(|source| source.backup_ref);
+    let backups = backups.chain(restores.filter_map(|restore| restore.spec.source.backup_ref));
+    Ok(backups.map(|backup| backup.name).collect())
 }
 
-fn to_be_founded_from(cluster: &EtcdCluster) -> Option<crd::restore::RestoreSource> {
+fn to_be_founded_from(cluster: &EtcdCluster) -> Option<RestoreSource> {
     let status = cluster.status.clone().unwrap_or_default();
     let record = status.restore.filter(RestoreInPlace::is_under_way);
     let asked = match record {

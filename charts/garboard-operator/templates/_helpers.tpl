@@ -72,7 +72,7 @@ capabilities: {drop: [ALL]}
   resources: [etcdbackupschedules, etcdrestores]
   verbs: [get, list, watch]
 - apiGroups: [garboard.dev]
-  resources: [etcdbackups/status, etcdbackups/finalizers, etcdbackupschedules/status, etcdrestores/status]
+  resources: [etcdbackups/status, etcdbackups/finalizers, etcdbackupschedules/status, etcdrestores/status, etcdrestores/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]

@@ -233,13 +233,14 @@ fn volume_name(path: &str) -> &'static str {
     }
 }
 
-fn tolerations(valid: &Valid) -> Option<Vec<k8s_openapi::api::core::v1::Toleration>> {
+/// Those of the members.
+pub fn tolerations(valid: &Valid) -> Option<Vec<k8s_openapi::api::core::v1::Toleration>> {
     let spec = valid.spec.pod_template.as_ref()?.spec.as_ref()?;
     serde_json::from_value(spec.get("tolerations")?.clone()).ok()
 }
 
 /// A Pod that says that trying again is of no use is the last one; one that had to make way is not counted.
-fn failure_policy() -> PodFailurePolicy {
+pub fn failure_policy() -> PodFailurePolicy {
     let useless = PodFailurePolicyOnExitCodesRequirement {
         container_name: None,
         operator: "In".to_owned(),

@@ -160,9 +160,7 @@ async fn job(client: &Client, backup: &EtcdBackup, task: Task) -> kube::Result<O
         return Ok(Some(Job::Deleting));
     }
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-    let labelled = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
-    let mut of_job = pods.list(&labelled).await?.items;
-    of_job.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+    let of_job = pods_of(&pods, &name).await?;
     Ok(Some(match ended(&job) {
         Some((true, _, _)) => Job::Succeeded(told(&of_job, task)),
         Some((false, message, at)) => Job::Failed(failure(&of_job, message, at)),
@@ -176,8 +174,16 @@ async fn job(client: &Client, backup: &EtcdBackup, task: Task) -> kube::Result<O
     }))
 }
 
+/// The Pods of a Job, the last one last.
+pub async fn pods_of(pods: &Api<Pod>, job: &str) -> kube::Result<Vec<Pod>> {
+    let labelled = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let mut of_job = pods.list(&labelled).await?.items;
+    of_job.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+    Ok(of_job)
+}
+
 /// Whether the Job has succeeded, what its condition says, and since when.
-fn ended(job: &JobObject) -> Option<(bool, String, Timestamp)> {
+pub fn ended(job: &JobObject) -> Option<(bool, String, Timestamp)> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let holds = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
     let (succeeded, condition) = match holds("Complete") {
@@ -214,7 +220,7 @@ fn told(pods: &[Pod], task: Task) -> Told {
 }
 
 /// What the last of its Pods that ended said, or what the Job says of itself.
-fn failure(pods: &[Pod], message: String, at: Timestamp) -> Failure {
+pub fn failure(pods: &[Pod], message: String, at: Timestamp) -> Failure {
     let ends = pods.iter().rev().flat_map(containers).filter_map(outcome);
     let said = ends.filter(|(code, _)| *code != 0).find_map(|(_, message)| read_failure(message));
     let (reason, message) = said.unwrap_or((None, message));

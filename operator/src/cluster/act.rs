@@ -14,6 +14,7 @@ use kube::api::PatchParams;
 use kube::api::PostParams;
 use kube::api::Preconditions;
 use kube::core::NamespaceResourceScope;
+use serde_json::Value;
 use serde_json::json;
 
 use super::build;
@@ -108,24 +109,17 @@ pub async fn act(
         Step::RetireVolume { name, uid } => match valid.spec.storage.retention.when_member_removed {
             WhenRemoved::Delete => delete(&volumes, name, uid, None).await,
             WhenRemoved::Retain => {
-                let since = Timestamp::now().to_string();
-                let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": {names::DETACHED: since}}}));
-                volumes.patch(name, &PatchParams::default(), &patch).await?;
-                Ok(())
+                let marks = json!({names::DETACHED: Timestamp::now().to_string()});
+                mark(&volumes, name, uid, &marks).await
             }
         },
         Step::PutAside { name, uid } => {
             let restore = world.recorded.restore.as_ref().map(|restore| restore.name.as_str());
             let marks = json!({names::DETACHED: Timestamp::now().to_string(), names::RESTORE: restore});
-            let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": marks}}));
-            volumes.patch(name, &PatchParams::default(), &patch).await?;
-            Ok(())
+            mark(&volumes, name, uid, &marks).await
         }
         Step::TakeBack { name, uid } => {
-            let marks = json!({names::DETACHED: null, names::RESTORE: null});
-            let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": marks}}));
-            volumes.patch(name, &PatchParams::default(), &patch).await?;
-            Ok(())
+            mark(&volumes, name, uid, &json!({names::DETACHED: null, names::RESTORE: null})).await
         }
         Step::DeleteMember { name } => match members.delete(name, &DeleteParams::default()).await {
             Err(error) if !is(&error, 404) => Err(error.into()),
@@ -175,6 +169,13 @@ pub async fn act(
         | Step::BeginRestore(_)
         | Step::Forget => Ok(()),
     }
+}
+
+/// Writes annotations of the volume that was seen; those that are null are taken off it.
+async fn mark(volumes: &Api<PersistentVolumeClaim>, name: &str, uid: &str, marks: &Value) -> Result<(), ActError> {
+    let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": marks}}));
+    volumes.patch(name, &PatchParams::default(), &patch).await?;
+    Ok(())
 }
 
 fn said(result: Result<(), StoreError>, what: &str) -> Result<(), ActError> {

@@ -44,6 +44,10 @@ pub async fn look(
     let status = cluster.status.as_ref();
     let founded = status.is_some_and(|status| status.cluster_id.is_some());
     let record = status.and_then(|status| status.restore.as_ref()).filter(|record| record.is_under_way());
+    if let Some(record) = record.filter(|record| !record.rollback && record.from.is_none() && !founded) {
+        let message = format!("EtcdRestore {} has not got that far", record.name);
+        return Ok(Some(Restore { backup: Err(Obstacle { reason: "NotChosen", message }), trouble: None }));
+    }
     let Some(asked) = asked(valid, record).filter(|_| !founded) else { return Ok(None) };
     let file = file(client, &valid.names.namespace, &asked.source).await?;
     let backup = file.map(|(claim, file)| Backup { claim, file, revision_bump: asked.revision_bump });
@@ -151,7 +155,7 @@ pub fn verdict(
     status: &EtcdClusterStatus,
 ) -> Option<Verdict> {
     let record = world.recorded.restore.as_ref().filter(|record| record.is_under_way());
-    if let (Step::Latch { cluster_id }, Some(back)) = (step, record.filter(|record| record.goes_back())) {
+    if let (Step::Latch { cluster_id }, Some(back)) = (step, record.filter(|record| record.rollback)) {
         let message = format!("EtcdRestore {}: it is the cluster {cluster_id:x} again", back.name);
         return Some(Verdict { kind: RESTORED, holds: Some(false), reason: "RolledBack", message });
     }

@@ -392,7 +392,7 @@ pub fn describe(step: &Step) -> String {
         Step::MoveLeader { to } => format!("moving the leadership to {to:x}"),
         Step::RetireVolume { name, .. } => format!("giving up the volume of {name}"),
         Step::DeleteMember { name } => format!("deleting EtcdMember {name}"),
-        Step::BeginRestore(restore) if restore.goes_back() => {
+        Step::BeginRestore(restore) if restore.rollback => {
             format!("EtcdRestore {}: going back to the cluster {}", restore.name, restore.cluster_id)
         }
         Step::BeginRestore(restore) => {

@@ -285,9 +285,10 @@ impl RestoreInPlace {
         self.stage != RestoreStage::Done
     }
 
-    /// It goes back to the cluster that was.
-    pub fn goes_back(&self) -> bool {
-        self.from.is_none()
+    /// Whether both want the same, for whatever EtcdRestore.
+    pub fn wants_as(&self, other: &Self) -> bool {
+        let source = |of: &Self| of.from.as_ref().map(|from| from.source.clone());
+        self.rollback == other.rollback && source(self) == source(other)
     }
 
     /// Whether these are the data of the cluster that makes way, or that is gone back to.
@@ -298,7 +299,7 @@ impl RestoreInPlace {
     /// Whether a volume is to be taken back.
     pub fn takes_back(&self, volume: &Aside) -> bool {
         let of_old = volume.cluster_id.is_some_and(|id| self.is_of_old(id));
-        self.goes_back() && of_old && !volume.deleting
+        self.rollback && of_old && !volume.deleting
     }
 }
 

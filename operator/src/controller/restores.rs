@@ -45,7 +45,7 @@ pub async fn control(client: &Client, namespace: Option<&str>, context: Arc<Cont
 async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
     let Some(restore) = now(&context, &seen).await? else { return Ok(Action::await_change()) };
     let uid = restore.uid().unwrap_or_default();
-    match in_place::pass(&context.client, &restore).await {
+    match in_place::pass(&context.client, &restore, &context.defaults).await {
         Ok(passed) => {
             context.ended_well(&uid);
             tell(&context, &restore, &passed.step).await;
@@ -63,6 +63,9 @@ async fn tell(context: &Context, restore: &EtcdRestore, step: &Step) {
     let (type_, reason, note) = match step {
         Step::Propose(plan) if shown.is_none_or(|shown| shown.token != plan.token) => {
             (EventType::Normal, "AwaitingConfirmation", format!("{}: {}", plan.token, plan.expected_loss))
+        }
+        Step::Choose(plan) if shown.is_none_or(|shown| shown.token != plan.token) => {
+            (EventType::Normal, "AwaitingConfirmation", format!("{}: {}", plan.token, plan.chosen))
         }
         Step::Withdraw(why) => (EventType::Warning, why.reason, why.message.clone()),
         Step::Confirm(plan) => (EventType::Normal, "Confirmed", plan.chosen.clone()),

@@ -78,7 +78,10 @@ pub struct RestoreInPlace {
     /// That makes way, or that is gone back to, in hex.
     #[serde(rename = "clusterID")]
     pub cluster_id: String,
-    /// What the new cluster begins with. Absent: the old volumes are taken back.
+    /// The old volumes are taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rollback: bool,
+    /// What the new cluster begins with; absent as long as it is not chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Restore>,
 }

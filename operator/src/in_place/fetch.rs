@@ -8,13 +8,20 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 
 use super::plan::Cluster;
+use super::plan::Looked;
 use super::plan::Record;
 use super::plan::Safety;
+use super::plan::Salvage;
+use super::plan::Survivors;
 use super::plan::World;
 use super::safety_backup_name;
+use super::survivors;
 use crate::backup::Obstacle;
 use crate::cluster;
 use crate::cluster::fetch::put_aside;
+use crate::cluster::validate::Defaults;
+use crate::cluster::validate::Valid;
+use crate::cluster::validate::validate;
 use crate::cluster::world::Aside;
 use crate::cluster::world::parse_id;
 use crate::crd::EtcdBackup;
@@ -30,8 +37,16 @@ use crate::crd::in_place::Plan;
 use crate::crd::status::RestoreInPlace;
 use crate::names;
 
-/// What was seen, and the volumes of the cluster that made way.
-pub async fn fetch(client: &Client, restore: &EtcdRestore) -> kube::Result<(World, Vec<OldVolume>)> {
+/// What a pass is made from.
+pub struct Fetched {
+    pub world: World,
+    /// The volumes of the cluster that made way.
+    pub old: Vec<OldVolume>,
+    /// The EtcdCluster, if there is one that can be obeyed.
+    pub valid: Option<Valid>,
+}
+
+pub async fn fetch(client: &Client, restore: &EtcdRestore, defaults: &Defaults) -> kube::Result<Fetched> {
     let namespace = restore.namespace().unwrap_or_default();
     let clusters = Api::<DeserializeGuard<EtcdCluster>>::namespaced(client.clone(), &namespace);
     let (cluster, others, safety, aside) = tokio::try_join!(
@@ -48,11 +63,13 @@ pub async fn fetch(client: &Client, restore: &EtcdRestore) -> kube::Result<(Worl
         Some(Err(error)) => Err(obstacle("ClusterInvalid", error.error.clone())),
         None => Err(obstacle("ClusterMissing", format!("there is no EtcdCluster {}", restore.spec.cluster_ref.name))),
     };
+    let survivors = survivors(client, restore, &aside).await?;
     let other = others.iter().find(|other| {
         other.uid() != restore.uid()
             && other.spec.cluster_ref.name == restore.spec.cluster_ref.name
             && status_phase(other).is_at_work()
     });
+    let cluster = cluster.and_then(Result::ok);
     let status = restore.status.clone().unwrap_or_default();
     let world = World {
         phase: status.phase,
@@ -61,13 +78,15 @@ pub async fn fetch(client: &Client, restore: &EtcdRestore) -> kube::Result<(Worl
         shown: status.plan,
         founded: status.cluster_id,
         proposal,
-        cluster: cluster.and_then(Result::ok).map(|cluster| seen(&cluster, restore)),
+        cluster: cluster.as_ref().map(|cluster| seen(cluster, restore)),
         other: other.map(|other| other.name_any()),
         safety,
         aside: aside.iter().filter(|volume| !volume.deleting).count(),
+        survivors,
     };
     let old = aside.into_iter().map(|volume| OldVolume { member: volume.name.clone(), claim: volume.name });
-    Ok((world, old.collect()))
+    let valid = cluster.and_then(|cluster| validate(&cluster, defaults).ok());
+    Ok(Fetched { world, old: old.collect(), valid })
 }
 
 fn status_phase(restore: &EtcdRestore) -> Phase {
@@ -124,6 +143,27 @@ async fn volumes_aside(client: &Client, restore: &EtcdRestore, namespace: &str) 
     Ok(volumes.items.iter().filter_map(put_aside).filter(|volume| volume.cluster_id == Some(old)).collect())
 }
 
+/// `None`: the source is a file. Nothing is looked at before the members have ended.
+async fn survivors(client: &Client, restore: &EtcdRestore, aside: &[Aside]) -> kube::Result<Option<Survivors>> {
+    if restore.spec.source.surviving_member.is_none() {
+        return Ok(None);
+    }
+    let nothing = Survivors { looked: Vec::new(), choice: None, salvage: Salvage::Absent };
+    let shown = restore.status.as_ref().and_then(|status| status.plan.as_ref());
+    Ok(Some(match status_phase(restore) {
+        // What was shown is what waits to be confirmed, also when the Pods that told of it have gone.
+        Phase::Inspecting if let Some(shown) = shown.filter(|shown| shown.survivor.is_some()) => {
+            Survivors { choice: Some(shown.clone()), ..nothing }
+        }
+        Phase::Inspecting => {
+            let looked = survivors::look(client, restore, aside).await?;
+            Survivors { choice: choice(restore, &looked), looked, ..nothing }
+        }
+        Phase::Salvaging => Survivors { salvage: survivors::salvage(client, restore).await?, ..nothing },
+        _ => nothing,
+    }))
+}
+
 // === the plan ===
 
 async fn proposal(
@@ -137,8 +177,16 @@ async fn proposal(
         return Ok(Err(obstacle("NoVolumes", message)));
     }
     let source = &restore.spec.source;
-    if let Err(why) = cluster::restore::file(client, &namespace, source).await? {
+    if let Some(file) = source.file()
+        && let Err(why) = cluster::restore::file(client, &namespace, &file).await?
+    {
         return Ok(Err(why));
+    }
+    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let lost = conditions.any(|condition| condition.type_ == "QuorumLost" && condition.status != "False");
+    if source.surviving_member.is_some() && !lost {
+        let message = "the members are a quorum, as far as is known: nothing is to be recovered".to_owned();
+        return Ok(Err(obstacle("QuorumNotLost", message)));
     }
     let backup = match &source.backup_ref {
         Some(reference) => Api::<EtcdBackup>::namespaced(client.clone(), &namespace).get_opt(&reference.name).await?,
@@ -163,12 +211,16 @@ pub(super) fn make(
     backup: Option<&EtcdBackupStatus>,
 ) -> Plan {
     let chosen = chosen(restore, backup);
-    let token = [restore.uid().unwrap_or_default().as_str(), &chosen, &id].join("\n");
     let before = restore.status.as_ref().and_then(|status| status.plan.as_ref()).filter(|plan| plan.cluster_id == id);
     let newest = status.revision.max(before.and_then(|plan| plan.newest_revision));
     let revision = backup.and_then(|backup| backup.revision);
     let foreign = backup.and_then(|backup| backup.cluster_id.as_ref()).filter(|of| **of != id);
+    let survivors = restore.spec.source.surviving_member.is_some();
     let mut expected_loss = match (foreign, revision, newest) {
+        _ if survivors => {
+            let why = "the members that are left end, so that their volumes can be looked at";
+            format!("{why}. Which of them is gone on with, and what that loses, is to be confirmed then")
+        }
         (Some(of), ..) => format!("all that the cluster {id} has: the backup is of the cluster {of}"),
         (None, Some(from), Some(to)) => {
             format!("what was written after revision {from}, at {to} now, until the members have ended")
@@ -184,12 +236,24 @@ pub(super) fn make(
         Some(_) => ". A safety backup is taken before; the old volumes are kept",
         None => ". No safety backup is asked for; the old volumes are kept",
     });
-    let token = cluster::hash(token.as_bytes()).chars().take(8).collect();
-    Plan { token, chosen, cluster_id: id, revision, newest_revision: newest, expected_loss }
+    let token = token(restore, &chosen, &id);
+    Plan { token, chosen, cluster_id: id, revision, newest_revision: newest, expected_loss, ..Plan::default() }
+}
+
+fn token(restore: &EtcdRestore, chosen: &str, cluster_id: &str) -> String {
+    let of = [restore.uid().unwrap_or_default().as_str(), chosen, cluster_id].join("\n");
+    cluster::hash(of.as_bytes()).chars().take(8).collect()
 }
 
 fn chosen(restore: &EtcdRestore, backup: Option<&EtcdBackupStatus>) -> String {
-    let mut chosen = restore.spec.source.to_string();
+    let Some(file) = restore.spec.source.file() else {
+        let wanted = restore.spec.source.surviving_member.as_deref().unwrap_or_default();
+        return match wanted {
+            survivors::AUTO => "the best of the volumes that are left".to_owned(),
+            member => format!("the volume of {member}"),
+        };
+    };
+    let mut chosen = file.to_string();
     if let Some(backup) = backup {
         let (revision, at) = (backup.revision.unwrap_or_default(), backup.completed_at.as_ref());
         let sum: String = backup.sha256.iter().flat_map(|sum| sum.chars()).take(12).collect();
@@ -197,4 +261,36 @@ fn chosen(restore: &EtcdRestore, backup: Option<&EtcdBackupStatus>) -> String {
         chosen += &at.map_or_else(String::new, |at| format!(", complete at {}", at.0));
     }
     chosen
+}
+
+/// What would be done with what was found on the volumes; `None`: not all were looked at, or none can be used.
+fn choice(restore: &EtcdRestore, looked: &[(String, Looked)]) -> Option<Plan> {
+    let shown = restore.status.as_ref()?.plan.as_ref()?;
+    let told = looked.iter().map(|(_, looked)| match looked {
+        Looked::Told(candidate) => Some(candidate.clone()),
+        Looked::Not | Looked::At(_) => None,
+    });
+    let candidates = survivors::ranked(told.collect::<Option<Vec<_>>>()?);
+    let best = survivors::choose(&candidates, restore.spec.source.surviving_member.as_deref()?)?;
+    let number = |number: Option<i64>| number.unwrap_or_default();
+    let chosen = format!(
+        "the volume of {}: its log ends with term {}, index {}, at revision {}",
+        best.member,
+        number(best.term),
+        number(best.index),
+        number(best.revision)
+    );
+    let usable = candidates.iter().filter(|of| of.message.is_empty()).count();
+    Some(Plan {
+        token: token(restore, &chosen, &shown.cluster_id),
+        expected_loss: format!(
+            "what lost members alone have acknowledged, and nobody can tell how much. Volumes that can be read: {usable}. All are kept"
+        ),
+        chosen,
+        cluster_id: shown.cluster_id.clone(),
+        revision: best.revision,
+        newest_revision: shown.newest_revision,
+        survivor: Some(best.member.clone()),
+        candidates,
+    })
 }

@@ -3,11 +3,13 @@
 //! Invariants, held by the tests on worlds made up at random:
 //! - the EtcdCluster is not to change before the token of the very plan that the status shows was confirmed, and the safety backup, if one
 //!   was asked for, has succeeded;
-//! - a plan that was confirmed stays as it is;
+//! - a plan that was confirmed stays as it is, until the volumes that are left were looked at; then another one is shown, and nothing is founded
+//!   before that was confirmed as well;
 //! - it succeeds only with a cluster that was founded for it, is Ready, and is at a revision that nobody has seen of the old one;
 //! - nothing is gone back to without volumes, and nothing that another EtcdRestore has made is undone.
 
 use crate::backup::Obstacle;
+use crate::crd::in_place::Candidate;
 use crate::crd::in_place::Phase;
 use crate::crd::in_place::Plan;
 use crate::crd::status::RestoreStage;
@@ -33,6 +35,33 @@ pub struct World {
     pub safety: Option<Safety>,
     /// Volumes to go back to.
     pub aside: usize,
+    /// `None`: the source is a file.
+    pub survivors: Option<Survivors>,
+}
+
+/// What is known of volumes that are left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survivors {
+    pub looked: Vec<(String, Looked)>,
+    /// What would be done now that all were looked at; `None`: none of them can be used.
+    pub choice: Option<Plan>,
+    pub salvage: Salvage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    Not,
+    At(String),
+    Told(Candidate),
+}
+
+/// The backup of what is on the volume that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Salvage {
+    Absent,
+    Running(String),
+    Taken,
+    Failed(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,6 +105,12 @@ pub enum Step {
     /// Somebody has typed the token of this plan.
     Confirm(Plan),
     TakeSafetyBackup,
+    /// Looks at the volume of this member.
+    Inspect(String),
+    /// Shows which volume would be chosen.
+    Choose(Plan),
+    /// Takes a backup of what is on it.
+    Salvage(String),
     Advance(Phase),
     /// The cluster was founded from the backup.
     Founded(String),
@@ -99,6 +134,7 @@ pub fn plan(world: &World) -> Step {
         Phase::Planning | Phase::AwaitingConfirmation => propose(world),
         Phase::SafetyBackup => save(world),
         Phase::Stopping | Phase::Restoring => replace(world),
+        Phase::Inspecting | Phase::Salvaging => recover(world),
         Phase::Reforming => reform(world),
         Phase::Verifying => verify(world),
         Phase::Succeeded | Phase::Failed => Step::Rest,
@@ -153,9 +189,13 @@ fn propose(world: &World) -> Step {
     if shown != Some(&plan) {
         return Step::Propose(plan);
     }
+    unconfirmed(world, &plan.token)
+}
+
+fn unconfirmed(world: &World, token: &str) -> Step {
     match world.confirm.is_empty() {
-        true => wait("AwaitingConfirmation", format!("spec.confirm has to be {}", plan.token)),
-        false => wait("WrongToken", format!("spec.confirm is not {}", plan.token)),
+        true => wait("AwaitingConfirmation", format!("spec.confirm has to be {token}")),
+        false => wait("WrongToken", format!("spec.confirm is not {token}")),
     }
 }
 
@@ -185,7 +225,7 @@ fn replace(world: &World) -> Step {
     match (cluster.record, &cluster.id) {
         (Some(Record::Own(RestoreStage::Stopping)), _) => wait("Stopping", &cluster.word),
         (Some(Record::Own(RestoreStage::Starting)), _) if world.phase == Phase::Stopping => {
-            Step::Advance(Phase::Restoring)
+            Step::Advance(if world.survivors.is_some() { Phase::Inspecting } else { Phase::Restoring })
         }
         (Some(Record::Own(RestoreStage::Starting)), _) => wait("Restoring", &cluster.word),
         (Some(Record::Others(_)), Some(id)) if Some(id) != world.old() => changed(id),
@@ -194,6 +234,61 @@ fn replace(world: &World) -> Step {
         _ => wait("Pending", format!("the EtcdCluster has not begun with it: {}", cluster.word)),
     }
 }
+
+// === from what is left ===
+
+fn recover(world: &World) -> Step {
+    let Some(cluster) = &world.cluster else { return no_cluster() };
+    match (cluster.record, &cluster.id) {
+        (Some(Record::Own(RestoreStage::Starting)), _) => {}
+        (_, Some(id)) if Some(id) != world.old() => return changed(id),
+        // The record was lost, and is made again.
+        _ => return wait("Stopping", &cluster.word),
+    }
+    match (&world.survivors, world.phase) {
+        (Some(survivors), Phase::Inspecting) => inspect(world, survivors),
+        (Some(survivors), _) => salvage(world, survivors),
+        (None, _) => wait("NoSurvivor", "the source is a file"),
+    }
+}
+
+fn inspect(world: &World, survivors: &Survivors) -> Step {
+    for (member, looked) in &survivors.looked {
+        match looked {
+            Looked::Not => return Step::Inspect(member.clone()),
+            Looked::At(word) => return wait("Inspecting", format!("the volume of {member}: {word}")),
+            Looked::Told(_) => {}
+        }
+    }
+    let Some(choice) = &survivors.choice else {
+        let told = survivors.looked.iter().filter_map(|(member, looked)| match looked {
+            Looked::Told(candidate) => Some(format!("{member}: {}", candidate.message)),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        return wait("NoSurvivor", format!("no volume can be used: {}", told.join("; ")));
+    };
+    if world.shown.as_ref().is_none_or(|shown| shown.token != choice.token) {
+        return Step::Choose(choice.clone());
+    }
+    match world.confirm == choice.token {
+        true => Step::Advance(Phase::Salvaging),
+        false => unconfirmed(world, &choice.token),
+    }
+}
+
+fn salvage(world: &World, survivors: &Survivors) -> Step {
+    let chosen = world.shown.as_ref().and_then(|shown| shown.survivor.as_ref());
+    match (&survivors.salvage, chosen) {
+        (Salvage::Absent, Some(member)) => Step::Salvage(member.clone()),
+        (Salvage::Absent, None) => wait("NoSurvivor", "no volume is chosen"),
+        (Salvage::Running(word), _) => wait("Salvaging", word),
+        (Salvage::Failed(why), _) => wait("SalvageFailed", format!("once its Job is deleted it is tried again: {why}")),
+        (Salvage::Taken, _) => Step::Advance(Phase::Restoring),
+    }
+}
+
+// === the new cluster ===
 
 fn reform(world: &World) -> Step {
     match &world.cluster {
@@ -247,8 +342,8 @@ fn turn_back(world: &World) -> Step {
 fn roll_back(world: &World) -> Step {
     let Some(cluster) = &world.cluster else { return no_cluster() };
     let begun = matches!(cluster.record, Some(Record::Own(RestoreStage::Stopping | RestoreStage::Starting)));
-    let back = cluster.id.as_ref() == world.old() && !begun && world.aside == 0;
-    match back && cluster.ready {
+    // Whether it is well is the EtcdCluster's own to say: it may not have been before.
+    match cluster.id.as_ref() == world.old() && !begun && world.aside == 0 {
         true => Step::Advance(Phase::RolledBack),
         false => wait("RollingBack", &cluster.word),
     }

@@ -24,11 +24,11 @@ pub fn status(restore: &EtcdRestore, world: &World, old: Vec<OldVolume>, step: &
         |kind, holds, reason, message: &str| Verdict { kind, holds: Some(holds), reason, message: message.to_owned() };
     let mut verdicts = Vec::new();
     match step {
-        Step::Rest | Step::TakeSafetyBackup => {}
+        Step::Rest | Step::TakeSafetyBackup | Step::Inspect(_) | Step::Salvage(_) => {}
         Step::Wait(why) if world.phase == Phase::RollingBack || (world.rollback && world.phase.is_final()) => {
             verdicts.push(verdict(ROLLED_BACK, false, why.reason, &why.message));
         }
-        Step::Wait(why) if world.phase == Phase::AwaitingConfirmation => {
+        Step::Wait(why) if ["AwaitingConfirmation", "WrongToken"].contains(&why.reason) => {
             verdicts.push(verdict(CONFIRMED, false, why.reason, &why.message));
         }
         Step::Wait(why) => verdicts.push(verdict(COMPLETE, false, why.reason, &why.message)),
@@ -37,6 +37,12 @@ pub fn status(restore: &EtcdRestore, world: &World, old: Vec<OldVolume>, step: &
             let message = format!("spec.confirm has to be {}", plan.token);
             verdicts.push(verdict(CONFIRMED, false, "AwaitingConfirmation", &message));
             verdicts.push(verdict(COMPLETE, false, "AwaitingConfirmation", "nothing was touched"));
+            status.plan = Some(plan.clone());
+        }
+        Step::Choose(plan) => {
+            let message = format!("spec.confirm has to be {}", plan.token);
+            verdicts.push(verdict(CONFIRMED, false, "AwaitingConfirmation", &message));
+            verdicts.push(verdict(COMPLETE, false, "AwaitingConfirmation", &plan.chosen));
             status.plan = Some(plan.clone());
         }
         Step::Withdraw(why) => {
@@ -83,6 +89,8 @@ fn advanced(world: &World, phase: Phase) -> Option<Verdict> {
         Phase::RolledBack => verdict(ROLLED_BACK, true, "NothingDone", "nothing of the EtcdCluster was changed"),
         Phase::RollingBack => verdict(ROLLED_BACK, false, "RollingBack", "the old volumes are taken back"),
         Phase::Stopping => verdict(COMPLETE, false, "Stopping", "the members end"),
+        Phase::Inspecting => verdict(COMPLETE, false, "Inspecting", "the volumes that are left are looked at"),
+        Phase::Salvaging => verdict(CONFIRMED, true, "Confirmed", ""),
         Phase::Restoring => verdict(COMPLETE, false, "Restoring", "a cluster is founded from the backup"),
         _ => None,
     }

@@ -53,7 +53,23 @@ fn a_restore_goes_on_behind_all_that_was_seen() {
     assert_eq!(bump(wanted("Stopping", Some(20)).unwrap()), 1_000_013);
     assert_eq!(bump(wanted("Restoring", None).unwrap()), 1_000_002);
     assert_eq!(bump(wanted("Stopping", Some(3)).unwrap()), 1_000_002);
-    assert!(wanted("RollingBack", Some(20)).unwrap().goes_back());
+    assert!(wanted("RollingBack", Some(20)).is_some_and(|wanted| wanted.rollback && wanted.from.is_none()));
+}
+
+#[test]
+fn what_is_left_of_a_member_is_gone_on_with_once_it_is_a_backup() {
+    let plan = json!({"token": "t", "chosen": "c", "clusterID": "c1", "revision": 7, "newestRevision": 9, "expectedLoss": "", "survivor": "a-1"});
+    let spec = json!({"source": {"survivingMember": "Auto"}});
+    let wanted = |phase: &str| wants(&restore(&spec, &json!({"phase": phase, "plan": plan})), None).unwrap();
+    for phase in ["Stopping", "Inspecting", "Salvaging"] {
+        let wanted = wanted(phase);
+        assert!(wanted.from.is_none() && !wanted.rollback, "{phase}: {wanted:?}");
+    }
+    let from = wanted("Restoring").from.unwrap();
+    assert_eq!(
+        (from.revision_bump, from.source.to_string().as_str()),
+        (1_000_000_002, "salvage/a/back.db.zst of the claim a-1")
+    );
 }
 
 #[test]

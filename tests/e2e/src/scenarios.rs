@@ -323,6 +323,13 @@ pub fn all() -> Vec<Scenario> {
             true,
             operator::operator_restore_in_place,
         ),
+        scenario(
+            "operator-recover",
+            "two of three volumes of an EtcdCluster that a live Kubernetes stores in are destroyed, and it goes on with the third",
+            Nodes,
+            true,
+            operator::operator_recover,
+        ),
     ]
 }
 

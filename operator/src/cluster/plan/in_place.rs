@@ -22,7 +22,7 @@ pub(super) fn replace(world: &World) -> Option<Step> {
     let record = world.recorded.restore.as_ref()?;
     match record.stage {
         RestoreStage::Stopping => Some(stop(world, record)),
-        RestoreStage::Starting if record.goes_back() => take_back(world, record),
+        RestoreStage::Starting if record.rollback => take_back(world, record),
         RestoreStage::Starting | RestoreStage::Done => None,
     }
 }
@@ -31,14 +31,16 @@ pub(super) fn replace(world: &World) -> Option<Step> {
 fn begin(world: &World) -> Option<RestoreInPlace> {
     let asked = world.asked.as_ref();
     let Some(record) = under_way(world) else { return asked.filter(|asked| is_due(world, asked)).cloned() };
-    if record.goes_back() {
+    if record.rollback {
         // It may have nothing left to go back to.
-        let others = asked.filter(|asked| asked.uid != record.uid && !asked.goes_back());
+        let others = asked.filter(|asked| asked.uid != record.uid && !asked.rollback);
         return others.filter(|asked| is_due(world, asked)).cloned();
     }
-    let wanted = asked.is_some_and(|asked| asked.uid == record.uid && !asked.goes_back());
-    // Also when the EtcdRestore has gone: nobody has been served by the new cluster yet.
-    (!wanted).then(|| RestoreInPlace { stage: RestoreStage::Stopping, from: None, ..record.clone() })
+    match asked.filter(|asked| asked.uid == record.uid) {
+        Some(asked) => (!asked.wants_as(record)).then(|| asked.clone()),
+        // The EtcdRestore has gone, and nobody was served by the new cluster yet.
+        None => Some(RestoreInPlace { stage: RestoreStage::Stopping, rollback: true, from: None, ..record.clone() }),
+    }
 }
 
 fn under_way(world: &World) -> Option<&RestoreInPlace> {
@@ -47,7 +49,7 @@ fn under_way(world: &World) -> Option<&RestoreInPlace> {
 
 /// Records may be lost at any time: whether it was done already is seen in the clusters' ids.
 fn is_due(world: &World, asked: &RestoreInPlace) -> bool {
-    if asked.goes_back() {
+    if asked.rollback {
         return world.aside.iter().any(|volume| asked.takes_back(volume));
     }
     let on_volumes = world.members.values().filter_map(|member| member.volume.as_ref()?.cluster_id);
@@ -62,7 +64,7 @@ fn is_due(world: &World, asked: &RestoreInPlace) -> bool {
 fn stop(world: &World, record: &RestoreInPlace) -> Step {
     let stays = |member: &Member| {
         let id = member.volume.as_ref().and_then(|volume| volume.cluster_id);
-        record.goes_back() && id.is_some_and(|id| record.is_of_old(id))
+        record.rollback && id.is_some_and(|id| record.is_of_old(id))
     };
     let going = || world.members.iter().filter(|(_, member)| !stays(member));
     let mut pods = going().filter_map(|(name, member)| Some((name, member.pod.as_ref()?)));

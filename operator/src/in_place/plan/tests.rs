@@ -12,6 +12,7 @@ fn shown(token: &str) -> Plan {
         revision: Some(7),
         newest_revision: Some(9),
         expected_loss: "revisions 8 to 9".to_owned(),
+        ..Plan::default()
     }
 }
 
@@ -27,6 +28,7 @@ fn world(phase: Phase) -> World {
         other: None,
         safety: None,
         aside: 0,
+        survivors: None,
     }
 }
 
@@ -120,6 +122,45 @@ fn what_another_has_made_is_not_rolled_back_nor_what_has_no_volumes() {
     assert_eq!(reason(back(Some("c2"), "c3", 3)), "ClusterChanged");
     let failed = World { rollback: true, ..world(Phase::Failed) };
     assert_eq!(plan(&failed), Step::Advance(Phase::RolledBack));
+}
+
+#[test]
+fn a_volume_is_gone_on_with_when_all_were_looked_at_and_it_was_confirmed_by_a_token_of_its_own() {
+    let told = |member: &str| {
+        (member.to_owned(), Looked::Told(Candidate { member: member.to_owned(), ..Candidate::default() }))
+    };
+    let seen = |looked: &[(String, Looked)], choice: Option<&str>, confirm: &str| {
+        let chosen = choice.map(|token| Plan { survivor: Some("a".to_owned()), ..shown(token) });
+        let survivors = Survivors { looked: looked.to_vec(), choice: chosen, salvage: Salvage::Absent };
+        let mut world = World { survivors: Some(survivors), confirm: confirm.to_owned(), ..world(Phase::Inspecting) };
+        let cluster = world.cluster.as_mut().unwrap();
+        (cluster.record, cluster.id) = (Some(Record::Own(RestoreStage::Starting)), None);
+        world
+    };
+    let step = |looked: &[(String, Looked)], choice, confirm| plan(&seen(looked, choice, confirm));
+    let half = [told("a"), ("b".to_owned(), Looked::Not)];
+    assert_eq!(step(&half, None, "t1"), Step::Inspect("b".to_owned()));
+    let waiting = [told("a"), ("b".to_owned(), Looked::At("at work".to_owned()))];
+    assert_eq!(reason(step(&waiting, None, "t1")), "Inspecting");
+    let all = [told("a"), told("b")];
+    assert_eq!(reason(step(&all, None, "t1")), "NoSurvivor");
+    // The first token let the members end, and does no more than that.
+    assert!(matches!(step(&all, Some("t2"), "t1"), Step::Choose(plan) if plan.token == "t2"));
+    let mut chosen = seen(&all, Some("t2"), "t1");
+    chosen.shown.clone_from(&chosen.survivors.as_ref().unwrap().choice);
+    assert_eq!(reason(plan(&chosen)), "WrongToken");
+    chosen.confirm = "t2".to_owned();
+    assert_eq!(plan(&chosen), Step::Advance(Phase::Salvaging));
+
+    chosen.phase = Phase::Salvaging;
+    assert_eq!(plan(&chosen), Step::Salvage("a".to_owned()));
+    let mut with = |salvage| {
+        chosen.survivors.as_mut().unwrap().salvage = salvage;
+        plan(&chosen)
+    };
+    assert_eq!(reason(with(Salvage::Running(String::new()))), "Salvaging");
+    assert_eq!(reason(with(Salvage::Failed(String::new()))), "SalvageFailed");
+    assert_eq!(with(Salvage::Taken), Step::Advance(Phase::Restoring));
 }
 
 // === the model ===
@@ -258,6 +299,7 @@ impl Model {
                 self.confirmed = Some(plan.clone());
             }
             Step::TakeSafetyBackup => world.safety = Some(Safety::Running(String::new())),
+            Step::Inspect(_) | Step::Choose(_) | Step::Salvage(_) => panic!("{step:?}: the source is a file"),
             Step::Advance(phase) => world.phase = *phase,
             Step::Founded(id) => (world.phase, world.founded) = (Phase::Reforming, Some(id.clone())),
             Step::Fail { .. } => world.phase = Phase::Failed,

@@ -35,6 +35,7 @@ pub use monitoring::operator_monitoring;
 pub use nodes::operator_nodes;
 pub use restore::operator_restore;
 pub use rotation::operator_rotation;
+pub use restore_in_place::operator_recover;
 pub use restore_in_place::operator_restore_in_place;
 pub use schedule::operator_schedule;
 pub use storage::operator_storage;

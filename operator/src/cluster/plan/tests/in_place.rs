@@ -59,6 +59,7 @@ fn restore(old: u64, back: bool) -> RestoreInPlace {
         uid: format!("of-{old:x}"),
         stage: RestoreStage::Stopping,
         cluster_id: format!("{old:x}"),
+        rollback: back,
         from: (!back).then_some(from),
     }
 }
@@ -81,11 +82,12 @@ impl Model {
         if self.replaced.urls.contains(url) {
             return false;
         }
-        assert!(
-            self.replaced.confirmed.contains(&self.cluster),
-            "{:x} makes way, and nobody has asked for it",
-            self.cluster
-        );
+        // A cluster of which neither record nor volume is left is founded anew.
+        let aside = self.world.aside.iter().any(|volume| volume.cluster_id == Some(self.cluster));
+        let here = |(name, member): (&String, &Member)| member.volume.is_some() && self.id_of(name).is_some();
+        let confirmed = self.replaced.confirmed.contains(&self.cluster);
+        let left = aside || self.world.members.iter().any(here);
+        assert!(confirmed || !left, "{:x} makes way, and nobody has asked for it", self.cluster);
         for (name, member) in &self.world.members {
             let runs = member.pod.is_some() && self.id_of(name).is_some();
             assert!(!runs, "{name} of the cluster {:x} runs beside a founder", self.cluster);
@@ -121,21 +123,21 @@ impl Model {
     /// Whether the step is one of a restore, by which other laws hold.
     pub(super) fn judge_in_place(&self, step: &Step) -> bool {
         if let Step::CreatePod { start: Start::Found(_), .. } | Step::GrantBootstrap { .. } = step {
-            let back = self.under_way().is_some_and(RestoreInPlace::goes_back);
+            let back = self.under_way().is_some_and(|record| record.rollback);
             let lost =
                 self.under_way().is_none() && !self.world.aside.is_empty() && self.world.recorded.bootstrap.is_none();
             assert!(!back && !lost, "{step:?} beside volumes that were put aside");
         }
         if let Step::BeginRestore(begun) = step {
             let asked = self.replaced.restore.as_ref().is_some_and(|asked| asked.cluster_id == begun.cluster_id);
-            assert!(asked || begun.goes_back(), "{step:?}: nobody has asked for it");
+            assert!(asked || begun.rollback, "{step:?}: nobody has asked for it");
             return true;
         }
         let stops = self.under_way().filter(|record| record.stage == RestoreStage::Stopping);
         let works = matches!(step, Step::PutAside { .. } | Step::Forget);
         let Some(record) = stops else {
             assert!(!works, "{step:?} is not recorded");
-            let taken_back = self.under_way().is_some_and(RestoreInPlace::goes_back);
+            let taken_back = self.under_way().is_some_and(|record| record.rollback);
             assert!(taken_back || !matches!(step, Step::TakeBack { .. }), "{step:?} is not recorded");
             return false;
         };
@@ -147,17 +149,16 @@ impl Model {
                     .members
                     .iter()
                     .filter(|(other, member)| {
-                        member.pod.is_some()
-                            && !(record.goes_back() && id(other).is_some_and(|id| record.is_of_old(id)))
+                        member.pod.is_some() && !(record.rollback && id(other).is_some_and(|id| record.is_of_old(id)))
                     })
                     .collect();
                 assert!(running.is_empty(), "{step:?} while {running:?} run");
                 let of_old = id(name).map(|id| record.is_of_old(id));
-                assert_ne!(of_old, Some(record.goes_back()), "{step:?}: it is to stay");
+                assert_ne!(of_old, Some(record.rollback), "{step:?}: it is to stay");
             }
             Step::DeletePod { name, .. } => {
                 let of_old = id(name).map(|id| record.is_of_old(id));
-                assert_ne!(of_old, Some(record.goes_back()), "{step:?}: it is to stay");
+                assert_ne!(of_old, Some(record.rollback), "{step:?}: it is to stay");
             }
             Step::DeleteMember { .. } | Step::Forget | Step::Wait(_) => {}
             _ => panic!("{step:?} while a cluster makes way"),
@@ -199,7 +200,7 @@ impl Model {
             }
             Turn::Rollback => {
                 if let Some(asked) = &mut self.replaced.restore {
-                    asked.from = None;
+                    (asked.rollback, asked.from) = (true, None);
                 } else if let Some(old) = self.replaced.old.filter(|old| self.replaced.entries.contains_key(old)) {
                     self.replaced.restore = Some(restore(old, true));
                 }
@@ -216,12 +217,12 @@ impl Model {
         let now = self.world.recorded.cluster_id;
         let under_way = self.under_way().is_some();
         let of_old = now.is_some_and(|id| asked.is_of_old(id));
-        let ended = match asked.goes_back() {
+        let ended = match asked.rollback {
             true => of_old && !under_way && !self.world.aside.iter().any(|volume| asked.takes_back(volume)),
             false => now.is_some() && !of_old,
         };
         if ended {
-            self.replaced.old = super::super::super::world::parse_id(&asked.cluster_id).filter(|_| !asked.goes_back());
+            self.replaced.old = super::super::super::world::parse_id(&asked.cluster_id).filter(|_| !asked.rollback);
             self.replaced.restore = None;
         }
     }
@@ -292,7 +293,7 @@ fn nothing_happens_without_a_confirmed_restore_and_another_cluster_begins_with_o
     model.turn_restore(Turn::Confirm);
     let steps = model.restored(0, |_| {});
     assert_eq!((foundings(&steps), model.world.recorded.cluster_id), (1, Some(CLUSTER + 1)));
-    assert!(matches!(&steps[0], Step::BeginRestore(restore) if !restore.goes_back()), "{:?}", steps[0]);
+    assert!(matches!(&steps[0], Step::BeginRestore(restore) if !restore.rollback), "{:?}", steps[0]);
     let aside: Vec<_> = model.world.aside.iter().map(|volume| volume.cluster_id).collect();
     assert_eq!(aside, [Some(CLUSTER); 3]);
 }

@@ -1,4 +1,6 @@
-//! A cluster that a live Kubernetes stores in goes back to a backup, and forth again to what it was, with operators that die at each step.
+//! Restores in place. A cluster that a live Kubernetes stores in goes back to a backup, and forth again to what it was, with operators that die at each step.
+
+mod recover;
 
 use std::collections::BTreeSet;
 
@@ -26,6 +28,7 @@ use super::store::Store;
 use crate::output;
 use crate::scenario::Lab;
 use crate::wait::until;
+pub use recover::operator_recover;
 
 const RESTORE: &str = include_str!("../../../../../docs/examples/restore.yaml");
 /// Its name, and that of the backup that it takes first.
@@ -100,22 +103,15 @@ impl Scene<'_> {
     /// Objects that are in the backup, and one that is not.
     fn fill(&mut self) -> anyhow::Result<()> {
         for n in 0..KEPT {
-            self.plane.ok(&["create", "configmap", &format!("kept-{n:02}")])?;
+            self.plane.ok(&["create", "configmap", &kept(n)])?;
         }
         archive::make_claim(self.cluster, CLAIM)?;
         Backup::ask(self.cluster, FIRST, CLAIM, "verify: Restore")?.succeeded()?;
         self.plane.ok(&["create", "configmap", LATER])?;
         self.plane.ok(&["delete", "configmap", "kept-00"])?;
-        self.newest = self.version_of("configmaps")?;
+        self.newest = version_of(&self.plane, "configmaps")?;
         self.steps.held("a backup, and changes after it");
         Ok(())
-    }
-
-    /// The revision of a list, as whoever watches from there remembers it.
-    fn version_of(&self, kind: &str) -> anyhow::Result<i64> {
-        let list: Value = serde_json::from_str(&self.plane.ok(&["get", "--raw", &path(kind)])?)?;
-        let version = list["metadata"]["resourceVersion"].as_str().context("no resourceVersion")?;
-        Ok(version.parse()?)
     }
 
     fn refusals(&mut self) -> anyhow::Result<()> {
@@ -137,21 +133,21 @@ impl Scene<'_> {
     fn unconfirmed(&mut self) -> anyhow::Result<()> {
         let before = self.store.uids("pods")?;
         self.cluster.apply(RESTORE)?;
-        self.reach("AwaitingConfirmation")?;
-        let plan = status(self.cluster)?["plan"].clone();
+        reach(self.cluster, NAME, "AwaitingConfirmation")?;
+        let plan = status(self.cluster, NAME)?["plan"].clone();
         ensure!(plan["chosen"].as_str().is_some_and(|chosen| chosen.contains(FIRST)), "{plan}");
         ensure!(plan["clusterID"] == self.id.as_str(), "another cluster is to make way: {plan}");
         let loss = plan["expectedLoss"].as_str().unwrap_or_default();
         ensure!(loss.contains(&format!("after revision {}", plan["revision"])), "{plan}");
-        self.confirm("nonsense")?;
+        confirm(&self.store, NAME, "nonsense")?;
         until("word that the token is wrong", LIMIT, || {
-            let confirmed = condition(&status(self.cluster)?, "Confirmed");
+            let confirmed = condition(&status(self.cluster, NAME)?, "Confirmed");
             Ok((confirmed["status"] == "False" && confirmed["reason"] == "WrongToken").then_some(()))
         })?;
         let frozen = r#"--patch={"spec":{"source":{"backupRef":{"name":"other"}}}}"#;
         let patched = self.cluster.kubectl(&["patch", "etcdrestore", NAME, "--type=merge", frozen])?;
         ensure!(patched.stderr.contains("made once"), "{patched:?}");
-        ensure!(status(self.cluster)?["phase"] == "AwaitingConfirmation", "{:#}", status(self.cluster)?);
+        ensure!(status(self.cluster, NAME)?["phase"] == "AwaitingConfirmation", "{:#}", status(self.cluster, NAME)?);
         ensure!(self.store.uids("pods")? == before, "Pods were touched without a confirmation");
         let safety = self.cluster.kubectl_ok(&["get", "etcdbackup", SAFETY, "--ignore-not-found"])?;
         ensure!(safety.is_empty(), "a safety backup without a confirmation: {safety}");
@@ -159,21 +155,12 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn confirm(&self, token: &str) -> anyhow::Result<()> {
-        let patch = format!(r#"{{"spec":{{"confirm":"{token}"}}}}"#);
-        self.store.insist(&["patch", "etcdrestore", NAME, "--type=merge", "--patch", &patch])
-    }
-
-    fn reach(&self, phase: &str) -> anyhow::Result<()> {
-        reach(self.cluster, phase)
-    }
-
     /// Answers the id of the cluster that was founded.
     fn restored(&self) -> anyhow::Result<String> {
-        let plan = status(self.cluster)?["plan"].clone();
-        self.confirm(plan["token"].as_str().context("no token")?)?;
-        self.reach("Succeeded")?;
-        let status = status(self.cluster)?;
+        let plan = status(self.cluster, NAME)?["plan"].clone();
+        confirm(&self.store, NAME, plan["token"].as_str().context("no token")?)?;
+        reach(self.cluster, NAME, "Succeeded")?;
+        let status = status(self.cluster, NAME)?;
         ensure!(condition(&status, "Complete")["status"] == "True", "{status:#}");
         let founded = status["clusterID"].as_str().context("no cluster was founded")?.to_owned();
         ensure!(founded != self.id && self.store.get("{.status.clusterID}")? == founded, "{status:#}");
@@ -184,42 +171,68 @@ impl Scene<'_> {
         Ok(founded)
     }
 
-    /// What a Kubernetes notices: its caches, who watches, and its controllers.
     fn seen_from_kubernetes(&mut self) -> anyhow::Result<()> {
         Backup::new(self.cluster, SAFETY).succeeded()?;
         self.steps.held("restored in place; the safety backup is there, and so are the old volumes");
-
-        // Answered from the watch cache alone, which has to have listed anew.
-        let cached = format!("{}?resourceVersion=0", path("configmaps"));
-        let kept: Vec<String> = (0..KEPT).map(|n| format!("kept-{n:02}")).collect();
-        let mut last = Vec::new();
-        until("caches that have listed anew", LIMIT, || {
-            let output = self.plane.kubectl(&["get", "--raw", &cached])?;
-            last = if output.status.success() { names(&output.stdout)? } else { vec![output.stderr] };
-            Ok((kept.iter().all(|name| last.contains(name)) && !last.iter().any(|name| name == LATER)).then_some(()))
-        })
-        .with_context(|| format!("{last:?}"))?;
-        self.steps.held("the API server's cache has all that was in the backup, and nothing of later");
-
-        let watch = format!("{}?watch=1&timeoutSeconds=10&resourceVersion={}", path("configmaps"), self.newest);
-        let output = self.plane.kubectl(&["get", "--raw", &watch])?;
-        let told = output.stdout + &output.stderr;
-        ensure!(told.contains("too old resource version") || told.contains("Expired"), "a watch goes on: {told}");
-        self.steps.held("who watches from a revision of before is told to list anew");
-
-        self.plane.ok(&["create", "configmap", "of-now"])?;
-        let now = self.version_of("configmaps")?;
-        ensure!(now > self.newest + BUMP / 2, "revision {now} after {}", self.newest);
-        self.plane.reconciles()?;
-        self.plane.deploys("afterwards")?;
-        self.steps.held("revisions have only gone up, and the controllers go on, with what is made afterwards as well");
-        Ok(())
+        let kept: Vec<String> = (0..KEPT).map(kept).collect();
+        noticed(&self.plane, &mut self.steps, &kept, &[LATER], self.newest)
     }
+}
+
+/// A ConfigMap.
+fn kept(n: usize) -> String {
+    format!("kept-{n:02}")
+}
+
+/// What a Kubernetes notices of a store that has begun anew: its caches, who watches, and its controllers. `newest`: what it had given out.
+fn noticed(
+    plane: &ControlPlane<'_>,
+    steps: &mut Steps,
+    kept: &[String],
+    gone: &[&str],
+    newest: i64,
+) -> anyhow::Result<()> {
+    // Answered from the watch cache alone, which has to have listed anew.
+    let cached = format!("{}?resourceVersion=0", path("configmaps"));
+    let mut last = Vec::new();
+    until("caches that have listed anew", LIMIT, || {
+        let output = plane.kubectl(&["get", "--raw", &cached])?;
+        last = if output.status.success() { names(&output.stdout)? } else { vec![output.stderr] };
+        let stale = last.iter().any(|name| gone.contains(&name.as_str()));
+        Ok((!stale && kept.iter().all(|name| last.contains(name))).then_some(()))
+    })
+    .with_context(|| format!("{last:?}"))?;
+    steps.held("the API server's cache has all that is to be there, and nothing else");
+
+    let watch = format!("{}?watch=1&timeoutSeconds=10&resourceVersion={newest}", path("configmaps"));
+    let mut told = String::new();
+    until("word to who watches", LIMIT, || {
+        let output = plane.kubectl(&["get", "--raw", &watch])?;
+        told = output.stdout + &output.stderr;
+        Ok((told.contains("too old resource version") || told.contains("Expired")).then_some(()))
+    })
+    .with_context(|| told.clone())?;
+    steps.held("who watches from a revision of before is told to list anew");
+
+    plane.ok(&["create", "configmap", "of-now"])?;
+    let now = version_of(plane, "configmaps")?;
+    ensure!(now > newest + BUMP / 2, "revision {now} after {newest}");
+    plane.reconciles()?;
+    plane.deploys("afterwards")?;
+    steps.held("revisions have only gone up, and the controllers go on, with what is made afterwards as well");
+    Ok(())
+}
+
+/// The revision of a list, as whoever watches from there remembers it.
+fn version_of(plane: &ControlPlane<'_>, kind: &str) -> anyhow::Result<i64> {
+    let list: Value = serde_json::from_str(&plane.ok(&["get", "--raw", &path(kind)])?)?;
+    let version = list["metadata"]["resourceVersion"].as_str().context("no resourceVersion")?;
+    Ok(version.parse()?)
 }
 
 fn rolled_back(store: &Store<'_>, id: &str, founded: &str) -> anyhow::Result<()> {
     store.insist(&["patch", "etcdrestore", NAME, "--type=merge", r#"--patch={"spec":{"rollback":true}}"#])?;
-    reach(store.cluster, "RolledBack")?;
+    reach(store.cluster, NAME, "RolledBack")?;
     store.wait(3)?;
     ensure!(store.get("{.status.clusterID}")? == id, "{} instead of {id}", store.get("{.status.clusterID}")?);
     let found = until("answer of the store", LIMIT, || {
@@ -252,16 +265,22 @@ fn names(list: &str) -> anyhow::Result<Vec<String>> {
     Ok(items.iter().filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
 }
 
-fn status(cluster: &Kubernetes) -> anyhow::Result<Value> {
-    let restore: Value = serde_json::from_str(&cluster.kubectl_ok(&["get", "etcdrestore", NAME, "--output=json"])?)?;
+/// Of an EtcdRestore.
+fn status(cluster: &Kubernetes, name: &str) -> anyhow::Result<Value> {
+    let restore: Value = serde_json::from_str(&cluster.kubectl_ok(&["get", "etcdrestore", name, "--output=json"])?)?;
     Ok(restore["status"].clone())
 }
 
-fn reach(cluster: &Kubernetes, phase: &str) -> anyhow::Result<()> {
+fn confirm(store: &Store<'_>, name: &str, token: &str) -> anyhow::Result<()> {
+    let patch = format!(r#"{{"spec":{{"confirm":"{token}"}}}}"#);
+    store.insist(&["patch", "etcdrestore", name, "--type=merge", "--patch", &patch])
+}
+
+fn reach(cluster: &Kubernetes, name: &str, phase: &str) -> anyhow::Result<()> {
     // Each operator that dies costs its start.
-    until(&format!("phase {phase}"), LIMIT * 2, || {
-        let status = status(cluster)?;
-        ensure!(phase == "Failed" || status["phase"] != "Failed", "it has failed: {status:#}");
+    until(&format!("phase {phase} of {name}"), LIMIT * 2, || {
+        let status = status(cluster, name)?;
+        ensure!(status["phase"] != "Failed", "it has failed: {status:#}");
         Ok((status["phase"] == phase).then_some(()))
     })
     .with_context(|| cluster.kubectl_ok(&["describe", "etcdrestore,etcdcluster"]).unwrap_or_default())

@@ -35,13 +35,15 @@ pub(super) const CALLS: &[Call] = &[
     call("garboard.dev", "etcdrestores", &["get", "list", "watch"]),
     // cluster.rs: `write`.
     call("garboard.dev", "etcdrestores/status", &["update"]),
+    // in_place/build.rs: the owner of Jobs, as of a cluster's objects.
+    call("garboard.dev", "etcdrestores/finalizers", &["update"]),
     // backup/build.rs: the owner of Jobs, as of a cluster's objects.
     call("garboard.dev", "etcdbackups/finalizers", &["update"]),
-    // controller/backups.rs: `control`; backup/fetch.rs: `job`; backup.rs: `act`.
+    // controller/backups.rs: `control`; backup/fetch.rs: `job`; backup.rs: `act`; in_place/survivors.rs: `job`; in_place.rs: `run`.
     call("batch", "jobs", &["get", "list", "watch", "create", "delete"]),
-    // backup.rs: `act`.
+    // backup.rs: `act`; in_place.rs: `run`.
     call("", "serviceaccounts", &["create"]),
-    // backup/fetch.rs: `progress`.
+    // backup/fetch.rs: `progress`; in_place/survivors.rs: `inspected`.
     call("", "pods/log", &["get"]),
     // controller/clusters.rs: `control`; cluster/act.rs: `is_ours` gets, CreateMember, Identify, DeleteMember.
     call("garboard.dev", "etcdmembers", &["get", "list", "watch", "create", "patch", "delete"]),
