@@ -117,7 +117,8 @@ fn record(status: &mut EtcdClusterStatus, step: &Step, now: Timestamp) {
         }
         Step::BeginRestore(restore) => status.restore = Some(restore.clone()),
         Step::Forget => {
-            (status.cluster_id, status.bootstrap, status.operation) = (None, None, None);
+            (status.cluster_id, status.bootstrap) = (None, None);
+            (status.operation, status.reclaim) = (None, None);
             if let Some(restore) = &mut status.restore {
                 restore.stage = RestoreStage::Starting;
             }

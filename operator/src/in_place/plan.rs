@@ -165,6 +165,14 @@ impl World {
     fn old(&self) -> Option<&String> {
         self.shown.as_ref().map(|plan| &plan.cluster_id)
     }
+
+    /// Why a plan is not confirmed.
+    pub fn unconfirmed(&self, token: &str) -> Obstacle {
+        match self.confirm.is_empty() {
+            true => obstacle("AwaitingConfirmation", format!("spec.confirm has to be {token}")),
+            false => obstacle("WrongToken", format!("spec.confirm is not {token}")),
+        }
+    }
 }
 
 // === before anything is touched ===
@@ -189,14 +197,7 @@ fn propose(world: &World) -> Step {
     if shown != Some(&plan) {
         return Step::Propose(plan);
     }
-    unconfirmed(world, &plan.token)
-}
-
-fn unconfirmed(world: &World, token: &str) -> Step {
-    match world.confirm.is_empty() {
-        true => wait("AwaitingConfirmation", format!("spec.confirm has to be {token}")),
-        false => wait("WrongToken", format!("spec.confirm is not {token}")),
-    }
+    Step::Wait(world.unconfirmed(&plan.token))
 }
 
 fn save(world: &World) -> Step {
@@ -273,7 +274,7 @@ fn inspect(world: &World, survivors: &Survivors) -> Step {
     }
     match world.confirm == choice.token {
         true => Step::Advance(Phase::Salvaging),
-        false => unconfirmed(world, &choice.token),
+        false => Step::Wait(world.unconfirmed(&choice.token)),
     }
 }
 

@@ -34,14 +34,14 @@ pub fn status(restore: &EtcdRestore, world: &World, old: Vec<OldVolume>, step: &
         Step::Wait(why) => verdicts.push(verdict(COMPLETE, false, why.reason, &why.message)),
         Step::Propose(plan) => {
             status.phase = Phase::AwaitingConfirmation;
-            let message = format!("spec.confirm has to be {}", plan.token);
-            verdicts.push(verdict(CONFIRMED, false, "AwaitingConfirmation", &message));
+            let why = world.unconfirmed(&plan.token);
+            verdicts.push(verdict(CONFIRMED, false, why.reason, &why.message));
             verdicts.push(verdict(COMPLETE, false, "AwaitingConfirmation", "nothing was touched"));
             status.plan = Some(plan.clone());
         }
         Step::Choose(plan) => {
-            let message = format!("spec.confirm has to be {}", plan.token);
-            verdicts.push(verdict(CONFIRMED, false, "AwaitingConfirmation", &message));
+            let why = world.unconfirmed(&plan.token);
+            verdicts.push(verdict(CONFIRMED, false, why.reason, &why.message));
             verdicts.push(verdict(COMPLETE, false, "AwaitingConfirmation", &plan.chosen));
             status.plan = Some(plan.clone());
         }
@@ -93,5 +93,49 @@ fn advanced(world: &World, phase: Phase) -> Option<Verdict> {
         Phase::Salvaging => verdict(CONFIRMED, true, "Confirmed", ""),
         Phase::Restoring => verdict(COMPLETE, false, "Restoring", "a cluster is founded from the backup"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::backup::Obstacle;
+    use crate::crd::in_place::Plan;
+
+    /// What the condition Confirmed says after a step, and the phase.
+    fn told(confirm: &str, step: &Step) -> (String, String, Phase) {
+        let spec = json!({"clusterRef": {"name": "a"}, "source": {"backupRef": {"name": "first"}}});
+        let restore = EtcdRestore::new("back", serde_json::from_value(spec).unwrap());
+        let world = World {
+            phase: Phase::AwaitingConfirmation,
+            confirm: confirm.to_owned(),
+            rollback: false,
+            shown: None,
+            founded: None,
+            proposal: Err(Obstacle { reason: "BackupMissing", message: String::new() }),
+            cluster: None,
+            other: None,
+            safety: None,
+            aside: 0,
+            survivors: None,
+        };
+        let status = status(&restore, &world, Vec::new(), step);
+        let confirmed = status.conditions.iter().find(|condition| condition.type_ == CONFIRMED).unwrap();
+        (confirmed.status.clone(), confirmed.reason.clone(), status.phase)
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_of_also_where_the_plan_changes_with_each_write() {
+        let plan = Plan { token: "t1".to_owned(), ..Plan::default() };
+        let said = |confirm, step: &Step| {
+            let (status, reason, phase) = told(confirm, step);
+            (status + " " + &reason, phase)
+        };
+        let (waits, wrong) = ("False AwaitingConfirmation".to_owned(), "False WrongToken".to_owned());
+        assert_eq!(said("", &Step::Propose(plan.clone())), (waits, Phase::AwaitingConfirmation));
+        assert_eq!(said("t2", &Step::Propose(plan.clone())), (wrong, Phase::AwaitingConfirmation));
+        assert_eq!(said("t1", &Step::Confirm(plan)), ("True Confirmed".to_owned(), Phase::SafetyBackup));
     }
 }

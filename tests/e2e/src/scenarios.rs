@@ -318,7 +318,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator-restore-in-place",
-            "an EtcdCluster that a live Kubernetes stores in goes back to a backup, once that is confirmed, and forth again, while operators die at each step",
+            "an EtcdCluster that a live Kubernetes stores in goes back to a backup, once that is confirmed, and forth again while operators die",
             Nodes,
             true,
             operator::operator_restore_in_place,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::super::world::Aside;
 use super::super::super::world::File;
 use super::*;
+use crate::backup::Obstacle;
 use crate::crd;
 use crate::crd::restore::RestoreSource;
 use crate::crd::status::RestoreInPlace;
@@ -30,7 +31,9 @@ pub(super) struct Replaced {
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     Stays,
-    Confirm,
+    /// Whether it is known what the new cluster is to begin with.
+    Confirm(bool),
+    Choose,
     Rollback,
     /// Somebody deletes the EtcdRestore.
     Withdraw,
@@ -41,7 +44,8 @@ enum Turn {
 fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![
         60 => Just(Turn::Stays),
-        2 => Just(Turn::Confirm),
+        2 => any::<bool>().prop_map(Turn::Confirm),
+        4 => Just(Turn::Choose),
         2 => Just(Turn::Rollback),
         1 => Just(Turn::Withdraw),
         1 => Just(Turn::Wipe),
@@ -72,7 +76,12 @@ impl Model {
     /// What a cluster that is not founded yet begins with.
     pub(super) fn to_restore(&self) -> Option<Restore> {
         match self.under_way() {
-            Some(record) => record.from.as_ref().map(|_| Restore { backup: Ok(backup()), trouble: None }),
+            Some(record) if record.rollback => None,
+            Some(record) => {
+                let unknown = Obstacle { reason: "NotChosen", message: "it is not chosen".to_owned() };
+                let backup = record.from.as_ref().map(|_| backup()).ok_or(unknown);
+                Some(Restore { backup, trouble: None })
+            }
             None => self.restore.clone(),
         }
     }
@@ -192,10 +201,17 @@ impl Model {
         self.see_its_end();
         match turn {
             Turn::Stays => {}
-            Turn::Confirm => {
+            Turn::Confirm(known) => {
                 if let Some(id) = self.world.recorded.cluster_id.filter(|_| self.replaced.restore.is_none()) {
-                    self.replaced.restore = Some(restore(id, false));
+                    let restore = restore(id, false);
+                    let from = restore.from.clone().filter(|_| known);
+                    self.replaced.restore = Some(RestoreInPlace { from, ..restore });
                     self.replaced.confirmed.push(id);
+                }
+            }
+            Turn::Choose => {
+                if let Some(asked) = self.replaced.restore.as_mut().filter(|asked| !asked.rollback) {
+                    asked.from = restore(0, false).from;
                 }
             }
             Turn::Rollback => {
@@ -250,7 +266,7 @@ const CUTS: usize = 60;
 
 fn confirmed() -> Model {
     let mut model = steady(3);
-    model.turn_restore(Turn::Confirm);
+    model.turn_restore(Turn::Confirm(true));
     model
 }
 
@@ -276,7 +292,7 @@ proptest! {
         model.happen(Event::Mend);
         let mut last = Step::Steady;
         for _ in 0..STEPS_MAX {
-            model.turn_restore(Turn::Stays);
+            model.turn_restore(Turn::Choose);
             last = model.turn();
             if last == Step::Steady && model.is_as_wanted() {
                 return Ok(());
@@ -290,7 +306,7 @@ proptest! {
 fn nothing_happens_without_a_confirmed_restore_and_another_cluster_begins_with_one() {
     let mut model = steady(3);
     assert_eq!(model.turn(), Step::Steady);
-    model.turn_restore(Turn::Confirm);
+    model.turn_restore(Turn::Confirm(true));
     let steps = model.restored(0, |_| {});
     assert_eq!((foundings(&steps), model.world.recorded.cluster_id), (1, Some(CLUSTER + 1)));
     assert!(matches!(&steps[0], Step::BeginRestore(restore) if !restore.rollback), "{:?}", steps[0]);
@@ -345,6 +361,22 @@ fn one_that_is_rolled_back_or_withdrawn_halfway_leaves_what_was() {
             assert_eq!(aside(CLUSTER), if begun { 3 } else { rest }, "{turn:?} at {at}");
         }
     }
+}
+
+#[test]
+fn what_the_new_cluster_begins_with_may_be_chosen_when_the_old_one_has_made_way() {
+    let mut model = steady(3);
+    model.turn_restore(Turn::Confirm(false));
+    let mut last = Step::Steady;
+    for _ in 0..STEPS_MAX {
+        model.turn_restore(Turn::Stays);
+        last = model.turn();
+    }
+    assert!(matches!(&last, Step::Wait(why) if why.contains("not chosen")), "{last:?}");
+    assert_eq!((model.world.aside.len(), model.world.recorded.cluster_id), (3, None));
+    model.turn_restore(Turn::Choose);
+    let steps = model.restored(0, |_| {});
+    assert_eq!((foundings(&steps), model.world.recorded.cluster_id), (1, Some(CLUSTER + 1)));
 }
 
 #[test]

@@ -67,16 +67,13 @@ pub fn operator_recover(lab: &Lab) -> anyhow::Result<u32> {
     store.agree()?;
     let mut members = store.names("etcdmembers")?;
     let survivor = members.pop().context("no member")?;
-    for kind in ["pvc", "pod"] {
-        let mut delete = vec!["delete", kind];
-        delete.extend(members.iter().map(String::as_str));
-        delete.extend(if kind == "pod" { ["--force", "--grace-period=0"].as_slice() } else { &["--wait=false"] });
-        cluster.kubectl_ok(&delete)?;
-    }
+    let lost: Vec<&str> = members.iter().map(String::as_str).collect();
+    cluster.kubectl_ok(&[&["delete", "pvc", "--wait=false"], &lost[..]].concat())?;
+    cluster.kubectl_ok(&[&["delete", "pod", "--force", "--grace-period=0"], &lost[..]].concat())?;
     members.iter().try_for_each(|member| store.wait_gone("persistentvolumeclaims", member))?;
     steps.held("two of three members and their volumes are gone");
 
-    let ((), died) = outside.during(1, Some(Dies::Acted), || recovered(&store, &survivor, newest))?;
+    let ((), died) = outside.during(1, Some(Dies::Recorded), || recovered(&store, &survivor, newest))?;
     died_at(&died, &["Inspect", "Salvage", "PutAside"])?;
     steps.held(
         "the volume that is left was looked at, confirmed and gone on with, while operators died after each deed",
