@@ -22,6 +22,7 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 
 use crate::backup;
+use crate::cluster::act;
 use crate::cluster::act::ActError;
 use crate::cluster::validate::Defaults;
 use crate::cluster::validate::Valid;
@@ -113,8 +114,12 @@ async fn take_safety_backup(client: &Client, restore: &EtcdRestore, asked: &Safe
 /// Those that can be read, of a namespace.
 async fn all(client: &Client, namespace: &str) -> kube::Result<Vec<EtcdRestore>> {
     let api = Api::<DeserializeGuard<EtcdRestore>>::namespaced(client.clone(), namespace);
-    let list = api.list(&ListParams::default()).await?;
-    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+    match api.list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect()),
+        // The definition may come later than the operator: clusters are kept without it.
+        Err(error) if act::is(&error, 404) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What an EtcdRestore that was confirmed wants of `cluster`: first the one that has begun, else the oldest.

@@ -75,9 +75,7 @@ pub fn operator_recover(lab: &Lab) -> anyhow::Result<u32> {
 
     let ((), died) = outside.during(1, Some(Dies::Recorded), || recovered(&store, &survivor, newest))?;
     died_at(&died, &["Inspect", "Salvage", "PutAside"])?;
-    steps.held(
-        "the volume that is left was looked at, confirmed and gone on with, while operators died after each deed",
-    );
+    steps.held("the volume that is left was looked at, confirmed and gone on with, while operators died between record and deed");
     outside.during(1, None, || {
         noticed(&plane, &mut steps, &all, &[], newest)?;
         store.check()?;
