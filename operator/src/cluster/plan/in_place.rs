@@ -30,7 +30,10 @@ pub(super) fn replace(world: &World) -> Option<Step> {
 /// What is to be recorded now.
 fn begin(world: &World) -> Option<RestoreInPlace> {
     let asked = world.asked.as_ref();
-    let Some(record) = under_way(world) else { return asked.filter(|asked| is_due(world, asked)).cloned() };
+    let Some(record) = under_way(world) else {
+        // Who is deleted is kept as it is until its final backup is taken.
+        return asked.filter(|asked| !world.leaving.deleted && is_due(world, asked)).cloned();
+    };
     if record.rollback {
         // It may have nothing left to go back to.
         let others = asked.filter(|asked| asked.uid != record.uid && !asked.rollback);
@@ -43,7 +46,7 @@ fn begin(world: &World) -> Option<RestoreInPlace> {
     }
 }
 
-fn under_way(world: &World) -> Option<&RestoreInPlace> {
+pub(super) fn under_way(world: &World) -> Option<&RestoreInPlace> {
     world.recorded.restore.as_ref().filter(|record| record.is_under_way())
 }
 

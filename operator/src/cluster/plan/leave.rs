@@ -8,6 +8,7 @@ use super::super::world::Tried;
 use super::super::world::World;
 use super::Step;
 use super::find;
+use super::in_place;
 use crate::crd::status::FinalBackupStatus;
 
 /// From a backup that has failed until the next one: twice as long after each, up to the latter.
@@ -23,6 +24,8 @@ pub(super) fn leave(world: &World) -> Option<Step> {
         (true, false) => Some(Step::Wait("it is being deleted".to_owned())),
         (_, true) if !wanted => Some(Step::LetGo("no final backup is asked for".to_owned())),
         (false, _) => None,
+        // What is to be backed up is what it comes to.
+        (true, true) if in_place::under_way(world).is_some() => None,
         (true, true) if world.recorded.cluster_id.is_none() => Some(unfounded(world)),
         (true, true) => back_up(world),
     }
