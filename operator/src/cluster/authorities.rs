@@ -252,6 +252,7 @@ mod tests {
             pods: [("a-1".to_owned(), Pod::default())].into(),
             volumes: BTreeMap::new(),
             detached: Vec::new(),
+            aside: Vec::new(),
             secrets: BTreeMap::new(),
             nodes: BTreeMap::new(),
             expandable: BTreeMap::new(),

@@ -52,10 +52,10 @@ pub async fn look(client: &Client, cluster: &EtcdCluster) -> kube::Result<Leavin
     if let (true, Some(record), Some(wanted)) = (deleted, record, &cluster.spec.deletion.final_backup) {
         let namespace = cluster.namespace().unwrap_or_default();
         let backups = Api::<DeserializeGuard<EtcdBackup>>::namespaced(client.clone(), &namespace);
-        let (seen, as_wanted) = match backups.get_opt(&record.name).await?.map(|guarded| guarded.0) {
+        let (seen, as_wanted) = match backups.get_opt(&record.name).await? {
             None => (Seen::Absent, true),
-            Some(Err(error)) => (Seen::Pending(error.error), true),
-            Some(Ok(backup)) => (seen(&backup, wanted), backup.spec.template == wanted.template()),
+            Some(DeserializeGuard(Err(error))) => (Seen::Pending(error.error), true),
+            Some(DeserializeGuard(Ok(backup))) => (seen(&backup, wanted), backup.spec.template == wanted.template()),
         };
         tried = Some(Tried { record, seen, as_wanted });
     }

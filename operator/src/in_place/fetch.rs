@@ -55,12 +55,13 @@ pub async fn fetch(client: &Client, restore: &EtcdRestore, defaults: &Defaults) 
         safety(client, restore, &namespace),
         volumes_aside(client, restore, &namespace),
     )?;
-    let cluster = cluster.map(|guarded| guarded.0);
     let plans = matches!(status_phase(restore), Phase::Planning | Phase::AwaitingConfirmation);
     let proposal = match &cluster {
-        Some(Ok(cluster)) if plans => proposal(client, restore, cluster).await?,
-        Some(Ok(_)) => Err(obstacle("Confirmed", "what was confirmed is not planned again".to_owned())),
-        Some(Err(error)) => Err(obstacle("ClusterInvalid", error.error.clone())),
+        Some(DeserializeGuard(Ok(cluster))) if plans => proposal(client, restore, cluster).await?,
+        Some(DeserializeGuard(Ok(_))) => {
+            Err(obstacle("Confirmed", "what was confirmed is not planned again".to_owned()))
+        }
+        Some(DeserializeGuard(Err(error))) => Err(obstacle("ClusterInvalid", error.error.clone())),
         None => Err(obstacle("ClusterMissing", format!("there is no EtcdCluster {}", restore.spec.cluster_ref.name))),
     };
     let survivors = survivors(client, restore, &aside).await?;
@@ -69,7 +70,7 @@ pub async fn fetch(client: &Client, restore: &EtcdRestore, defaults: &Defaults) 
             && other.spec.cluster_ref.name == restore.spec.cluster_ref.name
             && status_phase(other).is_at_work()
     });
-    let cluster = cluster.and_then(Result::ok);
+    let cluster = cluster.and_then(|DeserializeGuard(cluster)| cluster.ok());
     let status = restore.status.clone().unwrap_or_default();
     let world = World {
         phase: status.phase,

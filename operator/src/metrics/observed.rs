@@ -116,7 +116,7 @@ impl Observed {
         self.stores.lock().restores.push(store);
     }
 
-    fn gauges(&self) -> [&GaugeVec; 11] {
+    fn gauges(&self) -> [&GaugeVec; 12] {
         [
             &self.condition,
             &self.ready,
