@@ -65,6 +65,9 @@ const MINUTES: u64 = 80;
 /// So many scenarios of the tier cluster beside each other: each waits for most of its time.
 const JOBS: &str = "2";
 
+/// Scenarios whose operators die at steps that they choose.
+const OPERATORS_DIE: [&str; 3] = ["operator-matrix", "operator-restore-in-place", "operator-recover"];
+
 /// Runs a tier and says whether all of it held. `full`: also what a run otherwise takes a part of, however long it takes.
 pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
     let begun = Instant::now();
@@ -173,7 +176,7 @@ fn parts_on_kubernetes(root: &Path, args: &[&str]) -> anyhow::Result<Parts> {
     } else if asks_for("kube-") {
         parts.push(("--kubernetes", tools::build_kubernetes(root)?));
     }
-    if asks_for("operator-matrix") {
+    if OPERATORS_DIE.iter().any(|name| asks_for(name)) {
         parts.push(("--operator", build_operator(root)?));
     }
     if asks_for("operator-upgrade") {

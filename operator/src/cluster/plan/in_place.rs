@@ -32,7 +32,8 @@ fn begin(world: &World) -> Option<RestoreInPlace> {
     let asked = world.asked.as_ref();
     let Some(record) = under_way(world) else {
         // Who is deleted is kept as it is until its final backup is taken.
-        return asked.filter(|asked| !world.leaving.deleted && is_due(world, asked)).cloned();
+        let due = asked.filter(|asked| !world.leaving.deleted && is_due(world, asked)).cloned();
+        return due.or_else(|| stranded(world));
     };
     if record.rollback {
         // It may have nothing left to go back to.
@@ -48,6 +49,20 @@ fn begin(world: &World) -> Option<RestoreInPlace> {
 
 pub(super) fn under_way(world: &World) -> Option<&RestoreInPlace> {
     world.recorded.restore.as_ref().filter(|record| record.is_under_way())
+}
+
+/// The record was lost, and the EtcdRestore is gone: some volumes of this very cluster are still aside.
+fn stranded(world: &World) -> Option<RestoreInPlace> {
+    let id = world.recorded.cluster_id?;
+    let volume = world.aside.iter().find(|volume| volume.cluster_id == Some(id) && !volume.deleting)?;
+    Some(RestoreInPlace {
+        name: volume.restore.clone(),
+        uid: String::new(),
+        stage: RestoreStage::Stopping,
+        cluster_id: format!("{id:x}"),
+        rollback: true,
+        from: None,
+    })
 }
 
 /// Records may be lost at any time: whether it was done already is seen in the clusters' ids.

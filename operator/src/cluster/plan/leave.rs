@@ -3,7 +3,9 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::super::world::Member;
 use super::super::world::Seen;
+use super::super::world::Store;
 use super::super::world::Tried;
 use super::super::world::World;
 use super::Step;
@@ -26,18 +28,23 @@ pub(super) fn leave(world: &World) -> Option<Step> {
         (false, _) => None,
         // What is to be backed up is what it comes to.
         (true, true) if in_place::under_way(world).is_some() => None,
-        (true, true) if world.recorded.cluster_id.is_none() => Some(unfounded(world)),
+        (true, true) if world.recorded.cluster_id.is_none() => unfounded(world),
         (true, true) => back_up(world),
     }
 }
 
-/// A record that was lost is found again first.
-fn unfounded(world: &World) -> Step {
+/// A record that was lost is found again first, and one that is about to be written is waited for.
+fn unfounded(world: &World) -> Option<Step> {
     let never = Step::LetGo("it was never founded: there is nothing to back up".to_owned());
-    match world.recorded.bootstrap.is_none().then(|| find(world)) {
-        Some(step @ (Step::Latch { .. } | Step::Refuse(_))) => step,
-        _ => never,
+    if world.recorded.bootstrap.is_some() {
+        let identified = |member: &Member| member.volume.as_ref().is_some_and(|volume| volume.cluster_id.is_some());
+        let begun = world.store != Store::Unknown || world.members.values().any(identified);
+        return (!begun).then_some(never);
     }
+    Some(match find(world) {
+        step @ (Step::Latch { .. } | Step::Refuse(_)) => step,
+        _ => never,
+    })
 }
 
 fn back_up(world: &World) -> Option<Step> {
