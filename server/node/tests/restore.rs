@@ -103,39 +103,53 @@ fn a_row_that_no_member_would_start_with_is_refused() {
     }
 }
 
-/// A crash at each call that reaches the disk. What is left is refused by a member, or whole; and the same restore again makes it whole.
+/// What is left is refused by a member, or whole; and the same restore again makes it whole. `None`: nothing is left.
+async fn cut_short(left: &MemoryDisk) -> Option<bool> {
+    let mut whole = None;
+    if left.exists(Path::new("/to/restoring")).unwrap() || left.exists(Path::new("/to/member")).unwrap() {
+        let begun = started(&left.duplicate()).await;
+        whole = Some(begun.is_ok());
+        match begun {
+            Ok(revision) => assert_eq!(revision, 5, "a member of half a restore"),
+            Err(why) => assert!(why.contains("exists, but the file that says which member this is does not"), "{why}"),
+        }
+    }
+    let again = resume(&config(), &on(left)).unwrap();
+    assert!(again.is_none_or(|restored| (restored.revision, restored.rows) == (5, 1)), "{again:?}");
+    assert_eq!(resume(&config(), &on(left)).unwrap(), None, "restored twice");
+    assert!(!left.exists(Path::new("/to/restoring")).unwrap());
+    assert_eq!(started(left).await, Ok(5));
+    whole
+}
+
+/// A crash at each call that reaches the disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_can_be_cut_short_anywhere_and_done_again() {
     let sound = disk_with(snapshot(&key(5, 0), &row(3)));
-    let (mut crashes, mut halves, mut wholes) = (0, 0, 0);
-    loop {
+    let (mut crashes, mut uncut, mut halves, mut wholes) = (0, 0, 0, 0);
+    // The log's own thread makes calls of its own: not every restore has as many.
+    while uncut < 10 {
         crashes += 1;
         let disk = sound.duplicate();
         let fails_at = disk.calls() + crashes;
         disk.fail_at(fails_at, Failure::Dead);
         let cut = resume(&config(), &on(&disk));
         if cut.is_ok() && disk.calls() < fails_at {
-            break;
+            uncut += 1;
+            continue;
         }
-        let survives = [Survives::Nothing, Survives::Some(crashes), Survives::Everything][crashes as usize % 3];
-        let left = disk.crash(survives);
-        if left.exists(Path::new("/to/restoring")).unwrap() || left.exists(Path::new("/to/member")).unwrap() {
-            match started(&left.duplicate()).await {
-                Ok(revision) => {
-                    assert_eq!(revision, 5, "crash {crashes}: a member of half a restore");
-                    wholes += 1;
-                }
-                Err(why) => {
-                    assert!(why.contains("exists, but the file that says which member this is does not"), "{why}");
-                    halves += 1;
-                }
+        let ways = [Survives::Nothing, Survives::Some(crashes), Survives::Everything];
+        // Few of the calls are those behind the identity: there, each way.
+        let behind = disk.crash(Survives::Everything).exists(Path::new("/to/member/identity")).unwrap();
+        for survives in
+            ways.into_iter().skip(if behind { 0 } else { crashes as usize % 3 }).take(if behind { 3 } else { 1 })
+        {
+            match cut_short(&disk.crash(survives)).await {
+                Some(true) => wholes += 1,
+                Some(false) => halves += 1,
+                None => {}
             }
         }
-        let again = resume(&config(), &on(&left)).unwrap();
-        assert!(again.is_none_or(|restored| (restored.revision, restored.rows) == (5, 1)), "{again:?}");
-        assert_eq!(resume(&config(), &on(&left)).unwrap(), None, "crash {crashes}: restored twice");
-        assert!(!left.exists(Path::new("/to/restoring")).unwrap());
-        assert_eq!(started(&left).await, Ok(5), "crash {crashes}");
     }
     println!("{crashes} crashes, {halves} before it was done, {wholes} after");
     assert!(halves > 5 && wholes > 1, "{halves} {wholes}");
