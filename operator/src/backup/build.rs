@@ -15,21 +15,19 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
 use k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource;
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::core::v1::SecretVolumeSource;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::core::v1::Volume;
-use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::api::core::v1::VolumeResourceRequirements;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource as _;
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
 
 use super::plan::Task;
 use crate::archive;
-use crate::cluster::build::container_security;
+use crate::cluster::build::mount;
 use crate::cluster::build::pod_security;
+use crate::cluster::build::program;
 use crate::cluster::build::pull_policy;
 use crate::cluster::build::pull_secrets;
 use crate::cluster::validate::Valid;
@@ -181,27 +179,8 @@ impl Plan<'_> {
     }
 
     fn container(&self, name: &str, image: String, arguments: Vec<String>, mounts: &[(&str, bool)]) -> Container {
-        let mounts = mounts.iter().map(|(path, read_only)| VolumeMount {
-            name: volume_name(path).to_owned(),
-            mount_path: (*path).to_owned(),
-            read_only: read_only.then_some(true),
-            ..VolumeMount::default()
-        });
-        let requests = [("cpu", "50m"), ("memory", "64Mi")];
-        Container {
-            name: name.to_owned(),
-            image: Some(image),
-            image_pull_policy: self.cluster.map(pull_policy),
-            args: Some(arguments),
-            volume_mounts: Some(mounts.collect()),
-            security_context: Some(container_security()),
-            resources: Some(ResourceRequirements {
-                requests: Some(requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into()),
-                ..ResourceRequirements::default()
-            }),
-            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            ..Container::default()
-        }
+        let mounts = mounts.iter().map(|(path, read_only)| mount(volume_name(path), path, *read_only));
+        program(name, image, self.cluster.map(pull_policy), arguments, mounts.collect())
     }
 
     fn volumes(&self, task: Task, read_only: bool) -> Vec<Volume> {

@@ -9,11 +9,13 @@ pub mod secret;
 
 mod pod;
 mod policy;
+mod program;
 mod service;
 mod volume;
 
 pub use pod::CONTAINER;
 pub use pod::container_security;
+pub use pod::mount;
 pub use pod::peer_url;
 pub use pod::pod;
 pub use pod::pod_security;
@@ -21,6 +23,7 @@ pub use pod::pull_policy;
 pub use pod::pull_secrets;
 pub use pod::spec_hash;
 pub use policy::network_policy;
+pub use program::program;
 pub use secret::backup_secret;
 pub use secret::credentials;
 pub use service::client_service;

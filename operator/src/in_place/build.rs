@@ -11,18 +11,16 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource;
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::api::core::v1::Probe;
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::core::v1::Volume;
-use k8s_openapi::api::core::v1::VolumeMount;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource as _;
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
 
 use crate::backup;
-use crate::cluster::build::container_security;
+use crate::cluster::build::mount;
 use crate::cluster::build::pod_security;
+use crate::cluster::build::program;
 use crate::cluster::build::pull_policy;
 use crate::cluster::build::pull_secrets;
 use crate::cluster::validate::Valid;
@@ -152,27 +150,8 @@ fn survivor(member: &str, read_only: bool) -> Volume {
 }
 
 fn container(valid: &Valid, name: &str, image: String, arguments: Vec<String>, mounts: &[(&str, bool)]) -> Container {
-    let mounts = mounts.iter().map(|(path, read_only)| VolumeMount {
-        name: volume_name(path).to_owned(),
-        mount_path: (*path).to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    });
-    let requests = [("cpu", "50m"), ("memory", "64Mi")];
-    Container {
-        name: name.to_owned(),
-        image: Some(image),
-        image_pull_policy: Some(pull_policy(valid)),
-        args: Some(arguments),
-        volume_mounts: Some(mounts.collect()),
-        security_context: Some(container_security()),
-        resources: Some(ResourceRequirements {
-            requests: Some(requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into()),
-            ..ResourceRequirements::default()
-        }),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
-    }
+    let mounts = mounts.iter().map(|(path, read_only)| mount(volume_name(path), path, *read_only));
+    program(name, image, Some(pull_policy(valid)), arguments, mounts.collect())
 }
 
 fn job(restore: &EtcdRestore, name: String, deadline_s: i64, spec: PodSpec) -> Job {
@@ -208,6 +187,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::build::container_security;
     use crate::cluster::validate::tests::cluster;
     use crate::cluster::validate::tests::defaults;
     use crate::cluster::validate::validate;

@@ -2,6 +2,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::cluster::build::container_security;
 use crate::cluster::validate::tests::cluster;
 use crate::cluster::validate::tests::defaults;
 use crate::cluster::validate::validate;

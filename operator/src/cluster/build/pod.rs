@@ -209,7 +209,7 @@ fn container(valid: &Valid, member: &str, start: &Start) -> Container {
     }
 }
 
-pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

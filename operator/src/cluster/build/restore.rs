@@ -3,20 +3,16 @@
 //!
 //! Each of them may be cut short and run again, also behind a restore that was finished (docs/operations/restore.md).
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::Container;
 use k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource;
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::core::v1::Volume;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::pod::DATA;
-use super::pod::container_security;
 use super::pod::flags;
 use super::pod::mount;
 use super::pod::pull_policy;
 use super::pod::resources;
+use super::program::program;
 use crate::cluster::plan::Start;
 use crate::cluster::validate::Valid;
 use crate::cluster::world::Backup;
@@ -57,11 +53,11 @@ pub fn containers(valid: &Valid, member: &str, backup: &Backup) -> Vec<Container
         restore.extend([format!("--bump-revision={}", backup.revision_bump), "--mark-compacted".to_owned()]);
     }
     let discard = vec!["backup".to_owned(), "discard".to_owned(), format!("--file={snapshot}")];
-    let mut unpacks = program(valid, UNPACK, unpack);
+    let mut unpacks = ours(valid, UNPACK, unpack);
     unpacks.volume_mounts.get_or_insert_default().push(mount(VOLUME, BACKUP, true));
     let restores =
-        Container { image: Some(valid.image()), resources: Some(resources(valid)), ..program(valid, RESTORE, restore) };
-    vec![unpacks, restores, program(valid, DISCARD, discard)]
+        Container { image: Some(valid.image()), resources: Some(resources(valid)), ..ours(valid, RESTORE, restore) };
+    vec![unpacks, restores, ours(valid, DISCARD, discard)]
 }
 
 /// Those that make the ids: the very ones that the server gets.
@@ -74,24 +70,9 @@ fn member_flags(valid: &Valid, member: &str) -> impl Iterator<Item = String> {
 }
 
 /// Of the operator.
-fn program(valid: &Valid, name: &str, arguments: Vec<String>) -> Container {
-    let requests = [("cpu", "50m"), ("memory", "64Mi")];
-    Container {
-        name: name.to_owned(),
-        image: Some(valid.operator_image.clone()),
-        image_pull_policy: Some(pull_policy(valid)),
-        args: Some(arguments),
-        volume_mounts: Some(vec![mount("data", DATA, false)]),
-        resources: Some(ResourceRequirements {
-            requests: Some(BTreeMap::from(
-                requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))),
-            )),
-            ..ResourceRequirements::default()
-        }),
-        security_context: Some(container_security()),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
-    }
+fn ours(valid: &Valid, name: &str, arguments: Vec<String>) -> Container {
+    let mounts = vec![mount("data", DATA, false)];
+    program(name, valid.operator_image.clone(), Some(pull_policy(valid)), arguments, mounts)
 }
 
 #[cfg(test)]
@@ -100,6 +81,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::build::container_security;
     use crate::cluster::build::pod;
     use crate::cluster::build::spec_hash;
     use crate::cluster::validate::tests::cluster;
