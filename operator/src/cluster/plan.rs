@@ -209,7 +209,13 @@ fn beginning(world: &World) -> Result<Start, String> {
 /// Nothing is recorded: what is there may be a cluster whose record was lost.
 fn find(world: &World) -> Step {
     if let Store::Known(known) = &world.store {
-        return Step::Latch { cluster_id: known.cluster_id };
+        // Whoever is not known by an id is not started again once the cluster is kept.
+        let members = known.entries.iter().filter_map(|entry| Some((entry.id, world.member_of(known, entry.id)?)));
+        let unknown = |(id, (name, member)): (u64, (&String, &Member))| match member.object {
+            true => identify(world, name, member, id, known.cluster_id),
+            false => Some(Step::CreateMember { name: name.clone(), id: Some(id) }),
+        };
+        return members.filter_map(unknown).next().unwrap_or(Step::Latch { cluster_id: known.cluster_id });
     }
     let mut ids = world.members.values().filter_map(|member| member.volume.as_ref()?.cluster_id);
     match ids.next() {

@@ -42,8 +42,8 @@ fn unfounded(world: &World) -> Option<Step> {
         return (!begun).then_some(never);
     }
     Some(match find(world) {
-        step @ (Step::Latch { .. } | Step::Refuse(_)) => step,
-        _ => never,
+        Step::GrantBootstrap { .. } | Step::Wait(_) => never,
+        step => step,
     })
 }
 

@@ -660,6 +660,21 @@ fn a_lost_record_is_found_again_in_the_volumes() {
 }
 
 #[test]
+fn a_record_that_is_lost_before_the_founder_is_known_costs_nothing_when_its_pod_is_lost_too() {
+    let mut model = Model::new(1);
+    while !model.founded {
+        model.turn();
+    }
+    model.world.recorded = Recorded::default();
+    while model.world.recorded.cluster_id.is_none() {
+        model.turn();
+    }
+    model.happen(Event::LosePod(0));
+    let last = (0..STEPS_MAX).map(|_| model.turn()).last();
+    assert!(model.is_as_wanted(), "{last:?}\n{:#?}", model.world);
+}
+
+#[test]
 fn a_volume_that_nobody_knows_is_no_reason_to_found_over_it() {
     let mut model = Model::new(3);
     model.member("old").volume = Some(Volume::default());
