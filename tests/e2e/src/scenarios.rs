@@ -262,7 +262,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("operator-ipv6", "an EtcdCluster whose Pods have IPv6 alone", Nodes, true, operator::operator_ipv6),
         scenario(
             "operator-cert-manager",
-            "certificates by a real cert-manager: founded with them, renewed under clients, an issuer that comes late",
+            "certificates by a real cert-manager: founded with them, renewed under clients, by the operator instead and back; an issuer that comes late",
             Nodes,
             true,
             operator::operator_cert_manager,

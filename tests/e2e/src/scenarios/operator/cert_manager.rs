@@ -12,6 +12,12 @@ use super::super::kubernetes::Steps;
 use super::super::kubernetes::bring_up;
 use super::certificates::part;
 use super::certificates::renewed;
+use super::certificates::same_pods;
+use super::certificates::under_writes;
+use super::rotation::GRACE;
+use super::rotation::all_shown;
+use super::rotation::authorities;
+use super::rotation::changed;
 use super::store;
 use super::store::LIMIT;
 use super::store::Store;
@@ -70,12 +76,33 @@ pub fn operator_cert_manager(lab: &Lab) -> anyhow::Result<u32> {
         names.iter().try_for_each(|name| renew(store, name))
     })?;
 
+    changed_source(&store, &mut steps)?;
     late(&Store::new(&cluster, "late"), &mut steps)?;
 
     traffic.judged(&store, &mut steps)?;
     let held = steps.count();
     cluster.down()?;
     Ok(held)
+}
+
+/// The operator signs in the issuer's place, and the issuer again in its.
+fn changed_source(store: &Store<'_>, steps: &mut Steps) -> anyhow::Result<()> {
+    let uids = store.uids("pods")?;
+    store.patch(GRACE)?;
+    for (name, source) in [
+        ("operatorCA", json!({"operatorCA": {}, "certManager": null})),
+        ("certManager", json!({"operatorCA": null, "certManager": {"issuerRef": {"name": "authority"}}})),
+    ] {
+        let before = authorities(store)?;
+        let ((), writes) = under_writes(store, || {
+            let planes = json!({"client": {"source": source}, "peer": {"source": source}});
+            store.patch(&json!({"spec": {"tls": planes}}).to_string())?;
+            changed(store, name, &before)
+        })?;
+        all_shown(store)?;
+        steps.held(&format!("the source is {name} now: shown by all members; none of {writes} writes failed"));
+    }
+    same_pods(store, &uids)
 }
 
 /// An issuer that is not there is named; all goes on when it is.

@@ -1,6 +1,8 @@
 //! What may happen to an EtcdCluster, each with what may go wrong meanwhile. A run takes a part of the pairs, by its seed, for as long as it
 //! may; a full one takes all of them.
 
+mod copies;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -51,6 +53,9 @@ enum Change {
     StatusWiped,
     /// Both of its CAs are others.
     Rotated,
+    BackedUp,
+    /// In place.
+    Restored,
 }
 
 /// What goes wrong meanwhile.
@@ -65,7 +70,7 @@ enum Trouble {
     PodsKilled,
 }
 
-const CHANGES: [Change; 12] = [
+const CHANGES: [Change; 14] = [
     Change::Founded,
     Change::FoundedAgain,
     Change::Grown,
@@ -78,6 +83,8 @@ const CHANGES: [Change; 12] = [
     Change::MembersForgotten,
     Change::StatusWiped,
     Change::Rotated,
+    Change::BackedUp,
+    Change::Restored,
 ];
 const TROUBLES: [Trouble; 5] =
     [Trouble::DiesRecorded, Trouble::DiesActed, Trouble::TwoOperators, Trouble::ApiServerKilled, Trouble::PodsKilled];
@@ -86,7 +93,7 @@ const TROUBLES: [Trouble; 5] =
 const FRESH: &str = "size: 3, storage: {retention: {whenClusterDeleted: Delete}}";
 /// Every step and every turn that the operator makes here, besides waiting (the default class of volumes does not let them grow, and no quota
 /// is full): with a full run, it has died at each of them.
-const STEPS: [&str; 20] = [
+const STEPS: [&str; 38] = [
     "GrantBootstrap",
     "Latch",
     "Begin",
@@ -107,6 +114,27 @@ const STEPS: [&str; 20] = [
     "Reissue",
     "Retire",
     "Conclude",
+    // Of backups,
+    "Hold",
+    "CreateClaim",
+    "Start",
+    "Taken",
+    "Verified",
+    "DeleteJob",
+    "DeleteClaim",
+    "LetGo",
+    // of their schedules,
+    "Create",
+    "Delete",
+    // and of restores.
+    "Propose",
+    "Confirm",
+    "TakeSafetyBackup",
+    "Advance",
+    "BeginRestore",
+    "PutAside",
+    "Forget",
+    "Founded",
 ];
 
 /// All pairs, in an order of the seed's.
@@ -163,9 +191,9 @@ fn pair(
     (change, trouble): (Change, Trouble),
     seed: u64,
 ) -> anyhow::Result<(String, BTreeSet<String>)> {
-    // A cluster that is deleted takes the certificates of its clients with it.
+    // A cluster that is deleted takes the certificates of its clients with it, and one that is restored what they have written.
     let traffic = match change {
-        Change::FoundedAgain => None,
+        Change::FoundedAgain | Change::Restored => None,
         _ => Some(Traffic::start(cluster, seed)?),
     };
     let (count, dies) = match trouble {
@@ -310,6 +338,8 @@ fn make(store: &Store<'_>, change: Change) -> anyhow::Result<()> {
             let before = until("annotation", LIMIT, || Ok(demanded()))?;
             rotate(store, &format!("{before}x"))?;
         }
+        Change::BackedUp => copies::backed_up(store)?,
+        Change::Restored => copies::restored(store)?,
     }
     store.wait(3)
 }

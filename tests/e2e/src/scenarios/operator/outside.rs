@@ -33,13 +33,12 @@ pub enum Dies {
 // === impl Dies ===
 
 impl Dies {
-    /// As the operator is told. `first`: none has died before it.
-    fn place(self, first: bool) -> &'static str {
-        match (self, first) {
-            (Self::Recorded, true) => "recorded:1",
+    /// As the operator is told.
+    fn place(self) -> &'static str {
+        match self {
             // The step that it begins with was recorded by the one that has died there.
-            (Self::Recorded, false) => "recorded:2",
-            (Self::Acted, _) => "acted:1",
+            Self::Recorded => "recorded:2",
+            Self::Acted => "acted:1",
         }
     }
 }
@@ -80,7 +79,7 @@ impl<'a> Outside<'a> {
         Ok(Self { cluster, program, kubeconfig, logs: lab.dir.clone(), started: AtomicU32::new(0) })
     }
 
-    fn command(&self, dies: Option<&str>) -> anyhow::Result<Command> {
+    fn command(&self, dies: Option<Dies>, died: &BTreeSet<String>) -> anyhow::Result<Command> {
         let n = self.started.fetch_add(1, Ordering::Relaxed);
         let node = self.cluster.node(1)?;
         let mut command = node.beside(&self.program, &["run", "--leader-elect=false"])?;
@@ -88,15 +87,16 @@ impl<'a> Outside<'a> {
         command.arg(format!("--operator-image=localhost/garboard-operator:{}", env!("CARGO_PKG_VERSION")));
         command.arg(format!("--listen=127.0.0.1:{}", 18080 + n % 1000));
         command.env("KUBECONFIG", &self.kubeconfig).env("HOSTNAME", format!("outside-{n}"));
-        match dies {
-            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies),
-            None => command.env_remove("GARBOARD_OPERATOR_DIES"),
-        };
+        if let Some(dies) = dies {
+            let steps: Vec<_> = died.iter().filter_map(|place| place.split(' ').nth(1)).collect();
+            command.env("GARBOARD_OPERATOR_DIES", dies.place()).env("GARBOARD_OPERATOR_DIED", steps.join(","));
+        }
         Ok(command)
     }
 
-    fn start(&self, dies: Option<&str>) -> anyhow::Result<Process> {
-        let command = self.command(dies)?;
+    /// `died`: where others have.
+    fn start(&self, dies: Option<Dies>, died: &BTreeSet<String>) -> anyhow::Result<Process> {
+        let command = self.command(dies, died)?;
         let n = self.started.load(Ordering::Relaxed);
         Process::spawn(command, &self.logs.join(format!("operator-{n}.log")))
     }
@@ -126,7 +126,7 @@ impl<'a> Outside<'a> {
     fn keep(&self, dies: Option<Dies>, over: &AtomicBool) -> anyhow::Result<BTreeSet<String>> {
         let mut places = BTreeSet::new();
         while !over.load(Ordering::Relaxed) {
-            let mut process = self.start(dies.map(|dies| dies.place(places.is_empty())))?;
+            let mut process = self.start(dies, &places)?;
             let ended = loop {
                 if over.load(Ordering::Relaxed) {
                     break None;

@@ -265,13 +265,21 @@ fn names(list: &str) -> anyhow::Result<Vec<String>> {
     Ok(items.iter().filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
 }
 
+/// The example, of another name and source.
+pub fn manifest(name: &str, source: Value) -> anyhow::Result<Value> {
+    let mut restore: Value = serde_yaml_ng::from_str(RESTORE)?;
+    restore["metadata"]["name"] = name.into();
+    restore["spec"]["source"] = source;
+    Ok(restore)
+}
+
 /// Of an EtcdRestore.
 fn status(cluster: &Kubernetes, name: &str) -> anyhow::Result<Value> {
     let restore: Value = serde_json::from_str(&cluster.kubectl_ok(&["get", "etcdrestore", name, "--output=json"])?)?;
     Ok(restore["status"].clone())
 }
 
-fn confirm(store: &Store<'_>, name: &str, token: &str) -> anyhow::Result<()> {
+pub fn confirm(store: &Store<'_>, name: &str, token: &str) -> anyhow::Result<()> {
     let patch = format!(r#"{{"spec":{{"confirm":"{token}"}}}}"#);
     store.insist(&["patch", "etcdrestore", name, "--type=merge", "--patch", &patch])
 }

@@ -114,7 +114,7 @@ pub fn rotate(store: &Store<'_>, demand: &str) -> anyhow::Result<()> {
 }
 
 /// Waits until both planes have certificates of this source, of other CAs than before, and trust no other.
-fn changed(store: &Store<'_>, source: &str, before: &BTreeMap<String, Told>) -> anyhow::Result<()> {
+pub fn changed(store: &Store<'_>, source: &str, before: &BTreeMap<String, Told>) -> anyhow::Result<()> {
     until(&format!("end of the change to {source}"), ROTATION_LIMIT, || {
         let Ok(now) = authorities(store) else { return Ok(None) };
         let done = |(plane, now): (&String, &Told)| {
@@ -126,7 +126,7 @@ fn changed(store: &Store<'_>, source: &str, before: &BTreeMap<String, Told>) -> 
 }
 
 /// Members show what is in their Secrets, to clients and to their peers.
-fn all_shown(store: &Store<'_>) -> anyhow::Result<()> {
+pub fn all_shown(store: &Store<'_>) -> anyhow::Result<()> {
     let (kept, served) = (kept(store)?, served(store)?);
     ensure!(kept.len() == 6 && kept == served, "in the Secrets: {kept:?}, shown: {served:?}; {}", told(store));
     Ok(())
@@ -134,7 +134,7 @@ fn all_shown(store: &Store<'_>) -> anyhow::Result<()> {
 
 /// What is said of an authority.
 #[derive(PartialEq)]
-struct Told {
+pub struct Told {
     source: String,
     phase: String,
     /// Of the operator's own; empty of others.
@@ -142,7 +142,7 @@ struct Told {
 }
 
 /// By plane.
-fn authorities(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Told>> {
+pub fn authorities(store: &Store<'_>) -> anyhow::Result<BTreeMap<String, Told>> {
     let path = r#"{range .status.authorities[*]}{.plane} {.source} {.phase} {.sha256}{"\n"}{end}"#;
     let line = |line: &str| {
         let mut words = line.split(' ').map(str::to_owned);

@@ -34,7 +34,7 @@ use crate::process::run;
 use crate::scenario::Lab;
 use crate::wait::until;
 
-const EXAMPLE: &str = include_str!("../../../../../docs/examples/backup-schedule.yaml");
+pub const EXAMPLE: &str = include_str!("../../../../../docs/examples/backup-schedule.yaml");
 /// What the example asks for.
 const NIGHTLY: &str = "0 3 * * *";
 const KEPT: usize = 2;

@@ -3,7 +3,6 @@
 use anyhow::Context as _;
 use anyhow::ensure;
 use garboard_lab::Families;
-use serde_json::Value;
 
 use super::super::super::kubernetes::Steps;
 use super::super::super::kubernetes::bring_up;
@@ -17,10 +16,10 @@ use super::super::store::LIMIT;
 use super::super::store::Store;
 use super::BUMP;
 use super::KEPT;
-use super::RESTORE;
 use super::confirm;
 use super::died_at;
 use super::kept;
+use super::manifest;
 use super::noticed;
 use super::reach;
 use super::status;
@@ -29,15 +28,6 @@ use crate::scenario::Lab;
 use crate::wait::until;
 
 const NAME: &str = "recover";
-
-/// The example, of another source.
-fn manifest() -> anyhow::Result<String> {
-    let mut restore: Value = serde_yaml_ng::from_str(RESTORE)?;
-    restore["metadata"]["name"] = NAME.into();
-    restore["spec"]["source"] = serde_json::json!({"survivingMember": "Auto"});
-    restore["spec"].as_object_mut().context("no spec")?.remove("safetyBackup");
-    Ok(restore.to_string())
-}
 
 pub fn operator_recover(lab: &Lab) -> anyhow::Result<u32> {
     let mut steps = Steps::begin();
@@ -55,7 +45,9 @@ pub fn operator_recover(lab: &Lab) -> anyhow::Result<u32> {
     let newest = version_of(&plane, "configmaps")?;
     steps.held("a Kubernetes whose store is an EtcdCluster");
 
-    cluster.apply(&manifest()?)?;
+    let mut restore = manifest(NAME, serde_json::json!({"survivingMember": "Auto"}))?;
+    restore["spec"].as_object_mut().context("no spec")?.remove("safetyBackup");
+    cluster.apply(&restore.to_string())?;
     until("word that there is a quorum", LIMIT, || {
         let complete = condition(&status(&cluster, NAME)?, "Complete");
         Ok((complete["reason"] == "QuorumNotLost").then_some(()))
