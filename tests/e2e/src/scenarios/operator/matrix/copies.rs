@@ -63,7 +63,7 @@ pub fn restored(store: &Store<'_>) -> anyhow::Result<()> {
     .with_context(|| describe(store))?;
     let now = super::cluster_id(store)?;
     ensure!(now != before, "it is still the cluster {before}");
-    let old: Vec<&str> = old.as_array().into_iter().flatten().filter_map(|volume| volume["name"].as_str()).collect();
+    let old: Vec<&str> = old.as_array().into_iter().flatten().filter_map(|volume| volume["claim"].as_str()).collect();
     ensure!(old.len() == 3, "volumes of the cluster that was: {old:?}");
     delete(store, "etcdrestores", RESTORE)?;
     gone(store, "etcdrestores")?;
