@@ -194,10 +194,20 @@ fn found(world: &World) -> Option<Step> {
             None => Step::Wait(format!("{seed} founds the cluster")),
         });
     };
-    let Some(entry) = known.of(member) else {
+    if known.of(member).is_none() {
         return Some(Step::Refuse(format!("{seed} belongs to another cluster, {:x}", known.cluster_id)));
+    }
+    Some(latch(world, known))
+}
+
+/// The cluster's id is recorded when its members are known by theirs: whoever is not is not started again once the cluster is kept.
+fn latch(world: &World, known: &Known) -> Step {
+    let members = known.entries.iter().filter_map(|entry| Some((entry.id, world.member_of(known, entry.id)?)));
+    let unknown = |(id, (name, member)): (u64, (&String, &Member))| match member.object {
+        true => identify(world, name, member, id, known.cluster_id),
+        false => Some(Step::CreateMember { name: name.clone(), id: Some(id) }),
     };
-    identify(world, seed, member, entry.id, known.cluster_id).or(Some(Step::Latch { cluster_id: known.cluster_id }))
+    members.filter_map(unknown).next().unwrap_or(Step::Latch { cluster_id: known.cluster_id })
 }
 
 /// How the cluster is founded, or why it cannot be now. Never empty where a restore was asked for.
@@ -209,13 +219,7 @@ fn beginning(world: &World) -> Result<Start, String> {
 /// Nothing is recorded: what is there may be a cluster whose record was lost.
 fn find(world: &World) -> Step {
     if let Store::Known(known) = &world.store {
-        // Whoever is not known by an id is not started again once the cluster is kept.
-        let members = known.entries.iter().filter_map(|entry| Some((entry.id, world.member_of(known, entry.id)?)));
-        let unknown = |(id, (name, member)): (u64, (&String, &Member))| match member.object {
-            true => identify(world, name, member, id, known.cluster_id),
-            false => Some(Step::CreateMember { name: name.clone(), id: Some(id) }),
-        };
-        return members.filter_map(unknown).next().unwrap_or(Step::Latch { cluster_id: known.cluster_id });
+        return latch(world, known);
     }
     let mut ids = world.members.values().filter_map(|member| member.volume.as_ref()?.cluster_id);
     match ids.next() {

@@ -1,4 +1,4 @@
-//! Containers of programs that come to an end, and the Pods that have no others.
+//! Containers of programs that come to an end.
 
 use std::collections::BTreeMap;
 

@@ -65,6 +65,10 @@ impl<'a> Backup<'a> {
         Ok(serde_json::from_str(&self.cluster.kubectl_ok(&["get", "etcdbackup", &self.name, "--output=json"])?)?)
     }
 
+    pub fn status(&self) -> anyhow::Result<Value> {
+        Ok(self.object()?["status"].clone())
+    }
+
     pub fn phase(&self) -> anyhow::Result<String> {
         Ok(self.object()?["status"]["phase"].as_str().unwrap_or_default().to_owned())
     }
@@ -84,7 +88,7 @@ impl<'a> Backup<'a> {
 
     fn ended(&self, wanted: &str) -> anyhow::Result<Value> {
         self.reach(&["Succeeded"])?;
-        let status = self.object()?["status"].clone();
+        let status = self.status()?;
         ensure!(status["phase"] == wanted, "{} is not {wanted}: {status:#}", self.name);
         Ok(status)
     }

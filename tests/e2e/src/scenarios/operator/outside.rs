@@ -87,10 +87,12 @@ impl<'a> Outside<'a> {
         command.arg(format!("--operator-image=localhost/garboard-operator:{}", env!("CARGO_PKG_VERSION")));
         command.arg(format!("--listen=127.0.0.1:{}", 18080 + n % 1000));
         command.env("KUBECONFIG", &self.kubeconfig).env("HOSTNAME", format!("outside-{n}"));
-        if let Some(dies) = dies {
-            let steps: Vec<_> = died.iter().filter_map(|place| place.split(' ').nth(1)).collect();
-            command.env("GARBOARD_OPERATOR_DIES", dies.place()).env("GARBOARD_OPERATOR_DIED", steps.join(","));
-        }
+        let steps: Vec<_> = died.iter().filter_map(|place| place.split(' ').nth(1)).collect();
+        command.env("GARBOARD_OPERATOR_DIED", steps.join(","));
+        match dies {
+            Some(dies) => command.env("GARBOARD_OPERATOR_DIES", dies.place()),
+            None => command.env_remove("GARBOARD_OPERATOR_DIES"),
+        };
         Ok(command)
     }
 

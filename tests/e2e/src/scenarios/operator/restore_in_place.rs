@@ -274,7 +274,7 @@ pub fn manifest(name: &str, source: Value) -> anyhow::Result<Value> {
 }
 
 /// Of an EtcdRestore.
-fn status(cluster: &Kubernetes, name: &str) -> anyhow::Result<Value> {
+pub fn status(cluster: &Kubernetes, name: &str) -> anyhow::Result<Value> {
     let restore: Value = serde_json::from_str(&cluster.kubectl_ok(&["get", "etcdrestore", name, "--output=json"])?)?;
     Ok(restore["status"].clone())
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::super::archive;
+use super::super::archive::Backup;
 use super::super::archive::CLAIM;
 use super::super::archive::files;
 use super::super::restore_in_place as in_place;
@@ -27,13 +28,17 @@ pub fn backed_up(store: &Store<'_>) -> anyhow::Result<()> {
         backup["spec"]["verify"] = "Restore".into();
     })?;
     store.apply(&own)?;
-    let claim = taken(store, "own")?["claim"].as_str().context("no claim")?.to_owned();
+    let taken =
+        until("backup on a volume of its own", LIMIT, || ended(store, "own")).with_context(|| describe(store))?;
+    ensure!(is_verified(&taken), "not verified: {taken:#}");
+    let claim = taken["claim"].as_str().context("no claim")?.to_owned();
     make_claim(store)?;
     store.apply(&every_minute()?)?;
     until("backup by a schedule, and the end of the one before", LIMIT, || {
         let Ok(names) = names(store, BACKUPS) else { return Ok(None) };
-        let next = names.iter().find(|name| *name != "own").and_then(|name| verified(store, name).transpose());
-        Ok(next.transpose()?.filter(|()| !names.iter().any(|name| name == "own")))
+        let Some(next) = names.iter().find(|name| *name != "own") else { return Ok(None) };
+        let is_next = ended(store, next)?.is_some_and(|status| is_verified(&status));
+        Ok((is_next && !names.iter().any(|name| name == "own")).then_some(()))
     })
     .with_context(|| describe(store))?;
     delete(store, "etcdbackupschedules", SCHEDULE)?;
@@ -48,11 +53,11 @@ pub fn backed_up(store: &Store<'_>) -> anyhow::Result<()> {
 pub fn restored(store: &Store<'_>) -> anyhow::Result<()> {
     make_claim(store)?;
     store.apply(&backup("first", |_| ())?)?;
-    taken(store, "first")?;
+    until("backup to go back to", LIMIT, || ended(store, "first")).with_context(|| describe(store))?;
     let before = super::cluster_id(store)?;
     store.apply(&in_place::manifest(RESTORE, json!({"backupRef": {"name": "first"}}))?.to_string())?;
     let old = until("end of a restore", LIMIT * 2, || {
-        let Ok(status) = status(store, "etcdrestores", RESTORE) else { return Ok(None) };
+        let Ok(status) = in_place::status(store.cluster, RESTORE) else { return Ok(None) };
         ensure!(status["phase"] != "Failed", "it has failed: {status:#}");
         // A plan may be shown anew: its token is another one then.
         if let Some(token) = status["plan"]["token"].as_str().filter(|_| status["phase"] == "AwaitingConfirmation") {
@@ -92,20 +97,15 @@ fn make_claim(store: &Store<'_>) -> anyhow::Result<()> {
     until("claim for backups", LIMIT, || Ok(archive::make_claim(store.cluster, CLAIM).ok()))
 }
 
-/// Its status, when it is taken, and verified where that was asked for.
-fn taken(store: &Store<'_>, name: &str) -> anyhow::Result<Value> {
-    until(&format!("backup {name}"), LIMIT, || {
-        let Ok(status) = status(store, BACKUPS, name) else { return Ok(None) };
-        ensure!(status["phase"] != "Failed", "it has failed: {status:#}");
-        Ok((status["phase"] == "Succeeded").then_some(status))
-    })
-    .with_context(|| describe(store))
+/// The status of a backup, when it has succeeded.
+fn ended(store: &Store<'_>, name: &str) -> anyhow::Result<Option<Value>> {
+    let Ok(status) = Backup::new(store.cluster, name).status() else { return Ok(None) };
+    ensure!(status["phase"] != "Failed", "{name} has failed: {status:#}");
+    Ok((status["phase"] == "Succeeded").then_some(status))
 }
 
-fn verified(store: &Store<'_>, name: &str) -> anyhow::Result<Option<()>> {
-    let Ok(status) = status(store, BACKUPS, name) else { return Ok(None) };
-    ensure!(status["phase"] != "Failed", "{name} has failed: {status:#}");
-    Ok((status["verification"]["result"] == "Passed").then_some(()))
+fn is_verified(status: &Value) -> bool {
+    status["verification"]["result"] == "Passed"
 }
 
 /// Deletes all that there are, and sees that nothing is left of them on the volume of the claim.
@@ -133,11 +133,6 @@ fn gone(store: &Store<'_>, kind: &str) -> anyhow::Result<()> {
 fn names(store: &Store<'_>, kind: &str) -> anyhow::Result<Vec<String>> {
     let names = store.cluster.kubectl_ok(&["get", kind, "--output=jsonpath={.items[*].metadata.name}"])?;
     Ok(names.split_whitespace().map(str::to_owned).collect())
-}
-
-fn status(store: &Store<'_>, kind: &str, name: &str) -> anyhow::Result<Value> {
-    let object: Value = serde_json::from_str(&store.cluster.kubectl_ok(&["get", kind, name, "--output=json"])?)?;
-    Ok(object["status"].clone())
 }
 
 fn describe(store: &Store<'_>) -> String {
