@@ -79,6 +79,8 @@ struct State {
     /// Calls so far that change something or make it durable.
     calls: u64,
     fail: Option<(u64, Failure)>,
+    /// As `fail`, counted from when this name is given.
+    fail_behind: Option<(PathBuf, u64, Failure)>,
     /// Reads of files so far, and the one to fail.
     reads: u64,
     fail_read: Option<u64>,
@@ -342,6 +344,11 @@ impl MemoryDisk {
         self.0.state.lock().fail = Some((at, failure));
     }
 
+    /// Lets the call number `nth` behind the one that renames a file to `path` fail; 1 is the next.
+    pub fn fail_behind(&self, path: &Path, nth: u64, failure: Failure) {
+        self.0.state.lock().fail_behind = Some((path.to_owned(), nth, failure));
+    }
+
     /// Reads of files so far.
     pub fn reads(&self) -> u64 {
         self.0.state.lock().reads
@@ -479,6 +486,9 @@ impl Disk for MemoryDisk {
             return Err(not_found(from));
         }
         state.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
+        if let Some((_, nth, failure)) = state.fail_behind.take_if(|(path, ..)| path == to) {
+            state.fail = Some((state.calls + nth, failure));
+        }
         Ok(())
     }
 
