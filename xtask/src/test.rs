@@ -62,11 +62,12 @@ impl Tier {
 
 /// With an empty cache everything else takes longer; what can use any amount of time ends after so many minutes.
 const MINUTES: u64 = 80;
-/// So many scenarios of the tier cluster beside each other: each waits for most of its time.
+/// So many scenarios beside each other: each waits for most of its time. Those that must be alone are.
 const JOBS: &str = "2";
 
 /// Scenarios whose operators die at steps that they choose.
-const OPERATORS_DIE: [&str; 3] = ["operator-matrix", "operator-restore-in-place", "operator-recover"];
+const OPERATORS_DIE: [&str; 4] =
+    ["operator-matrix", "operator-upkeep", "operator-restore-in-place", "operator-recover"];
 
 /// Runs a tier and says whether all of it held. `full`: also what a run otherwise takes a part of, however long it takes.
 pub fn run(root: &Path, tier: Tier, full: bool) -> anyhow::Result<bool> {
@@ -115,11 +116,8 @@ fn end_to_end(root: &Path, tier: Tier, full: bool, report: &mut Report) {
     // Chosen here, since the choice decides on what is built.
     let seed = UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64 >> 1).to_string();
     let of_tier = |name| {
-        let mut args = vec!["--seed", seed.as_str(), "--tier", name];
+        let mut args = vec!["--seed", seed.as_str(), "--tier", name, "--jobs", JOBS];
         args.extend(full.then_some("--full"));
-        if name == "cluster" {
-            args.extend(["--jobs", JOBS]);
-        }
         args
     };
     if tier.includes(Tier::K8s) {

@@ -152,7 +152,7 @@ fn in_turn<R: Send>(jobs: usize, chosen: Vec<Scenario>, one: impl Fn(&Scenario) 
     results
 }
 
-/// What runs on nodes takes an hour: a run takes the smoke test and, by its seed, one more; none that only a full run takes.
+/// What runs on nodes takes hours: a run takes the smoke test and, by its seed, one more; none that only a full run takes.
 fn take_part(chosen: &mut Vec<Scenario>, seed: u64) {
     let others: Vec<_> = chosen
         .iter()

@@ -31,6 +31,7 @@ pub use families::operator_ipv6;
 pub use life::operator_life;
 pub use life::operator_smoke;
 pub use matrix::operator_matrix;
+pub use matrix::operator_upkeep;
 pub use monitoring::operator_monitoring;
 pub use nodes::operator_nodes;
 pub use restore::operator_restore;

@@ -65,8 +65,9 @@ pub fn lab_nodes(lab: &Lab) -> anyhow::Result<u32> {
 
 /// A Kubernetes whose API server stores in the server under test.
 pub fn bring_up(lab: &Lab, nodes: usize, families: Families, steps: &mut Steps) -> anyhow::Result<Kubernetes> {
+    let scenario = lab.dir.file_name().context("the scenario has no folder")?.display();
     let options = Options {
-        name: format!("e2e-{}", std::process::id()),
+        name: format!("e2e-{}-{scenario}", std::process::id()),
         nodes,
         families,
         store: if lab.control { Store::Etcd } else { Store::Garboard },

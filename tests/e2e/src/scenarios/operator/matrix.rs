@@ -1,4 +1,4 @@
-//! What may happen to an EtcdCluster, each with what may go wrong meanwhile. A run takes a part of the pairs, by its seed, for as long as it
+//! What may happen to an EtcdCluster, each with what may go wrong meanwhile, in two scenarios. A run takes some of the pairs, by its seed, for as long as it
 //! may; a full one takes all of them.
 
 mod copies;
@@ -31,8 +31,8 @@ use crate::random::Random;
 use crate::scenario::Lab;
 use crate::wait::until;
 
-/// For a part: no pair is begun after this.
-const PART: Duration = Duration::from_secs(300);
+/// Unless all are taken, no pair is begun after this.
+const ENOUGH: Duration = Duration::from_secs(300);
 /// Between two kills of what is killed again and again. An API server serves for so long.
 const KILLS: Duration = Duration::from_secs(15);
 
@@ -70,76 +70,89 @@ enum Trouble {
     PodsKilled,
 }
 
-const CHANGES: [Change; 14] = [
-    Change::Founded,
-    Change::FoundedAgain,
-    Change::Grown,
-    Change::Single,
-    Change::Rolled,
-    Change::PodLost,
-    Change::PodsLost,
-    Change::VolumeLost,
-    Change::DiskWiped,
-    Change::MembersForgotten,
-    Change::StatusWiped,
-    Change::Rotated,
-    Change::BackedUp,
-    Change::Restored,
-];
+/// What is done in one scenario.
+struct Part {
+    changes: &'static [Change],
+    /// Every step and every turn that the operator makes of them, besides waiting (the default class of volumes does not let them grow, and no
+    /// quota is full): with a full run, it has died at each of them.
+    steps: &'static [&'static str],
+}
+
+/// Members, their Pods, volumes and data.
+const MEMBERS: Part = Part {
+    changes: &[
+        Change::Founded,
+        Change::FoundedAgain,
+        Change::Grown,
+        Change::Single,
+        Change::Rolled,
+        Change::PodLost,
+        Change::PodsLost,
+        Change::VolumeLost,
+        Change::DiskWiped,
+        Change::MembersForgotten,
+        Change::StatusWiped,
+    ],
+    steps: &[
+        "GrantBootstrap",
+        "Latch",
+        "Begin",
+        "End",
+        "CreateMember",
+        "Identify",
+        "CreateVolume",
+        "CreatePod",
+        "DeletePod",
+        "AddLearner",
+        "Promote",
+        "Remove",
+        "MoveLeader",
+        "RetireVolume",
+        "DeleteMember",
+    ],
+};
+
+/// Certificates, backups, restores.
+const UPKEEP: Part = Part {
+    changes: &[Change::Rotated, Change::BackedUp, Change::Restored],
+    steps: &[
+        "TrustBoth",
+        "Settle",
+        "Reissue",
+        "Retire",
+        "Conclude",
+        // Of backups,
+        "Hold",
+        "CreateClaim",
+        "Start",
+        "Taken",
+        "Verified",
+        "DeleteJob",
+        "DeleteClaim",
+        "LetGo",
+        // of their schedules,
+        "Create",
+        "Delete",
+        // and of restores.
+        "Propose",
+        "Confirm",
+        "TakeSafetyBackup",
+        "Advance",
+        "BeginRestore",
+        "PutAside",
+        "Forget",
+        "Founded",
+    ],
+};
+
 const TROUBLES: [Trouble; 5] =
     [Trouble::DiesRecorded, Trouble::DiesActed, Trouble::TwoOperators, Trouble::ApiServerKilled, Trouble::PodsKilled];
 
 /// Nothing is to be left of it.
 const FRESH: &str = "size: 3, storage: {retention: {whenClusterDeleted: Delete}}";
-/// Every step and every turn that the operator makes here, besides waiting (the default class of volumes does not let them grow, and no quota
-/// is full): with a full run, it has died at each of them.
-const STEPS: [&str; 38] = [
-    "GrantBootstrap",
-    "Latch",
-    "Begin",
-    "End",
-    "CreateMember",
-    "Identify",
-    "CreateVolume",
-    "CreatePod",
-    "DeletePod",
-    "AddLearner",
-    "Promote",
-    "Remove",
-    "MoveLeader",
-    "RetireVolume",
-    "DeleteMember",
-    "TrustBoth",
-    "Settle",
-    "Reissue",
-    "Retire",
-    "Conclude",
-    // Of backups,
-    "Hold",
-    "CreateClaim",
-    "Start",
-    "Taken",
-    "Verified",
-    "DeleteJob",
-    "DeleteClaim",
-    "LetGo",
-    // of their schedules,
-    "Create",
-    "Delete",
-    // and of restores.
-    "Propose",
-    "Confirm",
-    "TakeSafetyBackup",
-    "Advance",
-    "BeginRestore",
-    "PutAside",
-    "Forget",
-    "Founded",
-];
-
 /// All pairs, in an order of the seed's.
-fn pairs(seed: u64) -> Vec<(Change, Trouble)> {
-    let mut pairs: Vec<_> = CHANGES.iter().flat_map(|change| TROUBLES.map(|trouble| (*change, trouble))).collect();
+fn pairs(changes: &[Change], seed: u64) -> Vec<(Change, Trouble)> {
+    let mut pairs: Vec<_> = changes.iter().flat_map(|change| TROUBLES.map(|trouble| (*change, trouble))).collect();
     let mut random = Random::new(seed);
     for i in (1..pairs.len()).rev() {
         pairs.swap(i, random.below(i + 1));
@@ -148,6 +161,14 @@ fn pairs(seed: u64) -> Vec<(Change, Trouble)> {
 }
 
 pub fn operator_matrix(lab: &Lab) -> anyhow::Result<u32> {
+    part(lab, &MEMBERS)
+}
+
+pub fn operator_upkeep(lab: &Lab) -> anyhow::Result<u32> {
+    part(lab, &UPKEEP)
+}
+
+fn part(lab: &Lab, part: &Part) -> anyhow::Result<u32> {
     let mut steps = Steps::begin();
     let cluster = bring_up(lab, 3, Families::Ipv4, &mut steps)?;
     store::install(lab, &cluster)?;
@@ -162,8 +183,8 @@ pub fn operator_matrix(lab: &Lab) -> anyhow::Result<u32> {
     })?;
     let begin = Instant::now();
     let mut places = BTreeSet::new();
-    for (n, (change, trouble)) in pairs(lab.seed).into_iter().enumerate() {
-        if !lab.full && begin.elapsed() > PART {
+    for (n, (change, trouble)) in pairs(part.changes, lab.seed).into_iter().enumerate() {
+        if !lab.full && begin.elapsed() > ENOUGH {
             break;
         }
         let seed = lab.seed.wrapping_add(n as u64);
@@ -174,7 +195,7 @@ pub fn operator_matrix(lab: &Lab) -> anyhow::Result<u32> {
     }
     output::line(format_args!("    operators died: {}", places.iter().cloned().collect::<Vec<_>>().join(", ")));
     if lab.full {
-        let all = STEPS.iter().flat_map(|step| [format!("recorded {step}"), format!("acted {step}")]);
+        let all = part.steps.iter().flat_map(|step| [format!("recorded {step}"), format!("acted {step}")]);
         let never: Vec<_> = all.filter(|place| !places.contains(place)).collect();
         ensure!(never.is_empty(), "no operator has died at {}", never.join(", "));
         steps.held("operators have died before and after each of their steps");
@@ -363,11 +384,13 @@ mod tests {
 
     #[test]
     fn each_pair_is_taken_once_in_an_order_of_the_seeds() {
-        let (one, other) = (pairs(1), pairs(2));
-        assert_eq!(one.len(), CHANGES.len() * TROUBLES.len());
-        assert_ne!(one, other);
-        for pair in &one {
-            assert_eq!(other.iter().filter(|of| *of == pair).count(), 1);
+        for changes in [MEMBERS.changes, UPKEEP.changes] {
+            let (one, other) = (pairs(changes, 1), pairs(changes, 2));
+            assert_eq!(one.len(), changes.len() * TROUBLES.len());
+            assert_ne!(one, other);
+            for pair in &one {
+                assert_eq!(other.iter().filter(|of| *of == pair).count(), 1);
+            }
         }
     }
 }
